@@ -1,0 +1,78 @@
+"""The networks of the course, one plain class each, named after their step. Shapes are [channels, height, width].
+
+Every network takes normalised images, float32 [N, 1, 28, 28], and gives log-probabilities, float32 [N, 10].
+"""
+
+from torch import Tensor, nn
+
+from common.errors import UserError
+from common.recipe import ROOT
+
+
+class S7Block3(nn.Module):
+    """7,904 parameters: 3x3 convolutions, 1x1 convolutions to narrow them, global average pooling, no dense layer."""
+
+    def __init__(self):
+        super().__init__()
+
+        def convolution(inputs, outputs, kernel_size, padding=0):
+            return nn.Sequential(
+                nn.Conv2d(inputs, outputs, kernel_size, padding=padding, bias=False),
+                nn.ReLU(),
+                nn.BatchNorm2d(outputs),
+                nn.Dropout2d(0.01),  # drops whole channels
+            )
+
+        self.layers = nn.Sequential(  # [1, 28, 28]
+            convolution(1, 32, 3),  # [32, 26, 26]
+            convolution(32, 8, 1),  # [8, 26, 26]
+            convolution(8, 10, 3),  # [10, 24, 24]
+            nn.MaxPool2d(2),  # [10, 12, 12]
+            convolution(10, 16, 3, padding=1),  # [16, 12, 12]
+            convolution(16, 10, 1),  # [10, 12, 12]
+            convolution(10, 10, 3),  # [10, 10, 10]
+            convolution(10, 16, 3),  # [16, 8, 8]
+            convolution(16, 16, 3),  # [16, 6, 6]
+            nn.AvgPool2d(6),  # [16, 1, 1]
+            nn.Conv2d(16, 10, 1, bias=False),  # [10, 1, 1]
+            nn.Flatten(),  # [10]
+            nn.LogSoftmax(dim=1),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layers(images)
+
+
+NETWORKS = {
+    "S7/block3": S7Block3,
+}
+
+
+def build(step: str) -> nn.Module:
+    """The step's untrained network, its weights from torch's global generator. Raises UserError for an unknown step."""
+    if step not in NETWORKS:
+        raise UserError(f"There is no network for the step {step!r}; there is one for each of {', '.join(NETWORKS)}.")
+    return NETWORKS[step]()
+
+
+def load_trained(step: str) -> nn.Module:
+    """The step's network with the weights that the course trained, on the CPU, in eval mode.
+
+    Raises UserError when the step has no weights or they do not fit the network.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_model
+
+    network = build(step)
+    session, name = step.split("/")
+    path = ROOT / "sessions" / session / "weights" / f"{name}.safetensors"
+    try:
+        load_model(network, path)
+    except FileNotFoundError:
+        raise UserError(f"The step {step} has no trained weights: {path} is missing.") from None
+    except (SafetensorError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"The weights in {path} cannot be used ({reason}); restore the file from the repository."
+        ) from None
+    return network.eval()

@@ -1,0 +1,118 @@
+"""The course's figures, in one style. Each function returns a figure; `show` displays it or writes it as PNG."""
+
+import io
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from torch import Tensor
+
+from common.anatomy import Layer
+from common.files import write_atomically
+from common.recipe import in_notebook
+
+if not in_notebook():
+    matplotlib.use("Agg")  # no window, so that a script also runs where there is no screen
+
+STYLE = {
+    "figure.dpi": 80,
+    "savefig.bbox": "tight",
+    "figure.constrained_layout.use": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": "medium",
+    "legend.frameon": False,
+    "image.cmap": "gray_r",
+    "axes.prop_cycle": matplotlib.cycler(color=["#1f77b4", "#d95f02", "#7570b3", "#1b9e77"]),
+}
+plt.rcParams.update(STYLE)
+
+
+def show(figure: Figure, folder: Path, name: str) -> None:
+    """In a notebook, display the figure; in a script, write it to `folder`/figures/`name`.png."""
+    if in_notebook():
+        plt.show()
+    else:
+        png = io.BytesIO()
+        figure.savefig(png, format="png")
+        write_atomically(Path(folder) / "figures" / f"{name}.png", png.getvalue())
+    plt.close(figure)
+
+
+def grid(images: Tensor, captions: list[str], columns: int = 6, title: str = "") -> Figure:
+    """Images [N, 28, 28] or [N, 1, 28, 28], dark ink on white, each with its caption."""
+    rows = -(-len(images) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(1.45 * columns, 1.7 * rows + 0.3 * bool(title)), squeeze=False)
+    figure.suptitle(title)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for axis, image, caption in zip(axes.flat, images, captions, strict=False):
+        axis.imshow(image.reshape(28, 28).cpu().numpy())
+        axis.set_title(caption, fontsize="small")
+    return figure
+
+
+def curves(history: list[dict], bound: float | None = None) -> Figure:
+    """Loss and error rate over the epochs, for training and test; a dotted line where the target's error rate lies."""
+    epochs = [row["epoch"] for row in history]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6))
+    for part in ("train", "test"):
+        left.plot(epochs, [row[f"{part}_loss"] for row in history], marker="o", markersize=3, label=part)
+        errors = [100 * (1 - row[f"{part}_correct"] / row[f"{part}_total"]) for row in history]
+        right.plot(epochs, errors, marker="o", markersize=3, label=part)
+    if bound is not None:
+        right.axhline(100 - bound, color="gray", linestyle=":", label=f"target {bound:g} %")
+    left.set(title="loss", xlabel="epoch", ylabel="negative log-likelihood", yscale="log")
+    right.set(title="errors", xlabel="epoch", ylabel="per cent wrong", yscale="log")
+    right.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+    right.yaxis.set_minor_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+    for axis in (left, right):
+        axis.legend()
+        axis.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+    return figure
+
+
+def confusion(labels: Tensor, predictions: Tensor) -> Figure:
+    """How often each digit (row) was read as each other (column); the correct ones, thousands, are left blank."""
+    from sklearn.metrics import confusion_matrix
+
+    counts = confusion_matrix(labels.cpu(), predictions.cpu(), labels=range(10))
+    np.fill_diagonal(counts, 0)
+    figure, axis = plt.subplots(figsize=(5, 4.6))
+    axis.imshow(counts, cmap="Oranges")
+    for row, column in zip(*counts.nonzero(), strict=True):
+        dark = counts[row, column] > counts.max() / 2
+        axis.text(column, row, counts[row, column], ha="center", va="center", color="white" if dark else "black")
+    axis.set(title="mistakes", xlabel="read as", ylabel="is", xticks=range(10), yticks=range(10))
+    return figure
+
+
+def mistakes(images: Tensor, labels: Tensor, log_probabilities: Tensor, count: int = 12) -> Figure:
+    """The wrongly read images on which the network was surest: the label, what was read, how surely."""
+    confidence, predictions = log_probabilities.exp().max(dim=1)
+    wrong = (predictions != labels).nonzero().flatten()
+    worst = wrong[confidence[wrong].argsort(descending=True, stable=True)][:count]
+    captions = [f"{labels[i]} as {predictions[i]}, {100 * confidence[i]:.0f} %" for i in worst]
+    if not len(worst):
+        captions, worst = [], labels[:0]
+    return grid(images[worst], captions, title="surest mistakes")
+
+
+def receptive_fields(image: Tensor, rows: list[Layer]) -> Figure:
+    """What one value in the middle of each layer can see of the image [28, 28], drawn on it as squares."""
+    fields = [1, *(row.receptive_field for row in rows)]
+    grown = [row for row, before in zip(rows, fields, strict=False) if row.receptive_field > before]
+    figure, axis = plt.subplots(figsize=(6.4, 4.6))
+    axis.imshow(image.reshape(28, 28).cpu().numpy(), extent=(0, 28, 28, 0), alpha=0.6)
+    for row, color in zip(grown, plt.colormaps["viridis"](np.linspace(0, 0.9, len(grown))), strict=True):
+        side = row.receptive_field
+        corner = (14 - side / 2, 14 - side / 2)
+        label = f"{row.name}: {side}x{side}"
+        axis.add_patch(Rectangle(corner, side, side, fill=False, edgecolor=color, linewidth=2, label=label))
+    reach = max(28, grown[-1].receptive_field) / 2 + 0.5
+    axis.set(xlim=(14 - reach, 14 + reach), ylim=(14 + reach, 14 - reach), xticks=[], yticks=[])
+    axis.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), title="one output sees")
+    return figure

@@ -1,0 +1,205 @@
+"""Everything that a run depends on: the recipe of a step, the targets it aims at, and how this run was asked for.
+
+Only the standard library is imported here, so that `--help` answers at once.
+"""
+
+import argparse
+import os
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from common.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+QUICK_TRAINING_IMAGES = 512
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How a training image is changed at random before the network sees it; the defaults change nothing.
+
+    Angles are in degrees, shifts in fractions of the image's side; each is drawn uniformly. The crop is the sources':
+    with `crop_probability` the central `crop_size` x `crop_size` pixels are enlarged to the whole image.
+    """
+
+    rotation: float = 0.0  # from -rotation to +rotation
+    translation: float = 0.0  # from -translation to +translation, along x and along y
+    scale: tuple[float, float] = (1.0, 1.0)  # from the first to the second
+    shear: float = 0.0  # from -shear to +shear, along x
+    crop_probability: float = 0.0
+    crop_size: int = 22
+    interpolation: str = "nearest"  # or "bilinear"; torchvision's RandomRotation takes the nearest pixel by default
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is trained and how. Two runs of equal recipes on equal data and machines give equal weights."""
+
+    step: str  # "S7/block3": the lesson's file under sessions/, and the network's name in common.models
+    epochs: int
+    batch_size: int
+    lr: float
+    momentum: float = 0.0
+    lr_step: int | None = None  # every so many epochs the learning rate is multiplied by lr_gamma
+    lr_gamma: float = 0.1
+    augmentation: Augmentation = Augmentation()
+    seed: int = 1
+
+
+@dataclass(frozen=True)
+class Target:
+    """One number that a step promises: `quantity` (as `common.records.measure` names it) held against `bound`."""
+
+    quantity: str  # "parameters", "epochs", "test accuracy", "last-three accuracy"
+    relation: str  # "<", "<=", ">" or ">="
+    bound: float  # accuracies in per cent
+
+    def met_by(self, value: float) -> bool:
+        """Whether `value`, in the bound's unit, meets the target."""
+        return {
+            "<": value < self.bound,
+            "<=": value <= self.bound,
+            ">": value > self.bound,
+            ">=": value >= self.bound,
+        }[self.relation]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How this run was asked for: where the digits come from, what computes, where the results go."""
+
+    data: str
+    limit: int | None
+    device: str
+    protocol: str
+    quick: bool
+    resume: bool
+    out: Path
+
+
+def in_notebook() -> bool:
+    """Whether this code runs in a Jupyter kernel, where the command line belongs to someone else."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and ipython.get_ipython() is not None
+
+
+def command_line(
+    recipe: Recipe, arguments: list[str] | None = None, environment: dict[str, str] | None = None
+) -> tuple[Recipe, Options]:
+    """The step's recipe with what the command line and the environment change in it, and this run's options.
+
+    The command line wins over COURSE_EPOCHS, COURSE_SEED, ...; inside a notebook only the variables count. Raises
+    UserError with one sentence for a value that makes no sense.
+    """
+    environment = os.environ if environment is None else environment
+    if arguments is None:
+        arguments = [] if in_notebook() else sys.argv[1:]
+    parser = _parser(recipe)
+    given = [f"--{name}={value}" for name, value in _from_environment(parser, environment).items()]
+    try:
+        _, unknown = parser.parse_known_args(given)
+    except UserError as error:  # the sentence names the option; here the variable was what the user wrote
+        name = str(error).split(" ")[0]
+        variable = f"COURSE_{name.removeprefix('--').upper().replace('-', '_')}"
+        raise UserError(str(error).replace(name, variable, 1)) from None
+    assert not unknown
+    values = parser.parse_args([*given, *arguments])
+    quick = values.quick
+    recipe = replace(recipe, epochs=values.epochs, batch_size=values.batch_size, seed=values.seed)
+    options = Options(
+        data="builtin" if quick and values.data == "auto" else values.data,
+        limit=QUICK_TRAINING_IMAGES if quick and values.limit is None else values.limit,
+        device=values.device,
+        protocol=values.protocol,
+        quick=quick,
+        resume=values.resume,
+        out=values.out or ROOT / "runs" / ("quick" if quick else "") / recipe.step,
+    )
+    return recipe, options
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise UserError(f"{message[0].upper()}{message[1:]}; --help lists the options.")
+
+
+def _parser(recipe: Recipe) -> argparse.ArgumentParser:
+    parser = _Parser(
+        description=f"Train, measure and draw sessions/{recipe.step}.",
+        epilog="Each option can also be set by an environment variable: COURSE_EPOCHS, COURSE_BATCH_SIZE, ...",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--epochs", type=_whole("--epochs", 1), default=recipe.epochs, help="passes over the training images")
+    add("--seed", type=_whole("--seed", 0), default=recipe.seed, help="of the weights, the order and the augmentation")
+    add("--batch-size", type=_whole("--batch-size", 1), default=recipe.batch_size, help="images per step")
+    add(
+        "--device",
+        type=_one_of("--device", "auto", "cpu", "cuda", "mps"),
+        default="auto",
+        help="auto, cpu, cuda or mps",
+    )
+    add("--data", type=_one_of("--data", "auto", "mnist", "builtin"), default="auto", help="auto, mnist or builtin")
+    add("--limit", type=_whole("--limit", 1), metavar="N", help="use only the first N training images")
+    add(
+        "--protocol",
+        type=_one_of("--protocol", "held-out", "source"),
+        default="held-out",
+        help="what the test numbers are measured on: the test images, or what the step's source used",
+    )
+    add("--quick", **_switch("--quick"), help="a small run on the built-in digits: every step, other numbers")
+    add("--resume", **_switch("--resume"), help="go on from the last checkpoint in the output folder")
+    add("--out", type=_folder, metavar="DIR", help="where the results go (default: runs/STEP in the course's folder)")
+    return parser
+
+
+def _switch(option: str) -> dict:
+    """An option that is on when it stands there; its variable says 1 or 0."""
+    return {"type": _flag(option), "nargs": "?", "const": True, "default": False, "metavar": "0|1"}
+
+
+def _whole(option: str, least: int):
+    def convert(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = None
+        if value is None or value < least:
+            raise UserError(f"{option} must be a whole number of at least {least}, not {text!r}.")
+        return value
+
+    return convert
+
+
+def _one_of(option: str, *choices: str):
+    def convert(text: str) -> str:
+        if text not in choices:
+            raise UserError(f"{option} must be one of {', '.join(choices)}, not {text!r}.")
+        return text
+
+    return convert
+
+
+def _flag(option: str):
+    def convert(text: str) -> bool:
+        if text.lower() not in ("1", "0", "true", "false", "yes", "no"):
+            raise UserError(f"{option} must be 1 or 0, not {text!r}.")
+        return text.lower() in ("1", "true", "yes")
+
+    return convert
+
+
+def _folder(text: str) -> Path:
+    path = Path(text).expanduser().resolve()
+    if path.exists() and not path.is_dir():
+        raise UserError(f"--out must be a folder, but {path} is a file; choose another.")
+    return path
+
+
+def _from_environment(parser: argparse.ArgumentParser, environment) -> dict[str, str]:
+    """The options that the environment sets, in the command line's spelling; an empty variable counts as unset."""
+    names = [action.option_strings[-1].removeprefix("--") for action in parser._actions if action.dest != "help"]
+    variables = {name: environment.get(f"COURSE_{name.upper().replace('-', '_')}", "") for name in names}
+    return {name: value for name, value in variables.items() if value != ""}

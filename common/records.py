@@ -1,0 +1,193 @@
+"""What was measured, kept as JSON: one file per step, counts instead of percentages, every run, also the bad ones."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import platform
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from common import anatomy
+from common.data import Digits
+from common.errors import UserError
+from common.files import write_atomically
+from common.recipe import ROOT, Options, Recipe
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The last-epoch test accuracies of a step's runs, in per cent; `deviation` is the sample standard deviation."""
+
+    accuracies: tuple[float, ...]  # one per seed, in the order of the seeds
+    mean: float
+    deviation: float  # 0 for a single run, which says nothing about the spread
+    minimum: float
+    maximum: float
+
+
+def machine(device: torch.device) -> dict:
+    """Where a run took place: device, threads, processor and versions, as the record keeps them."""
+    processor = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():  # Linux's platform.processor() is empty or only the architecture
+        models = [line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        processor = models[0] if models else processor
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "threads": torch.get_num_threads(),
+        "machine": f"{processor}, {os.cpu_count()} cores, {platform.system()}",
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def machine_line(device: torch.device) -> str:
+    """The machine as one line of a run's output."""
+    here = machine(device)
+    return (
+        f"{'machine':<11}{here['device']}, {here['threads']} threads, {here['machine']}, "
+        f"torch {here['torch']}, Python {here['python']}"
+    )
+
+
+def source_sha256(recipe: Recipe, model: nn.Module) -> str:
+    """Fingerprint of what was trained: the source of the network's class and what the recipe says, but for the seed.
+
+    A record whose fingerprint is not today's was measured on another network or with another recipe. Values that are a
+    field's default do not count, so that a recipe that gains a field keeps its fingerprint.
+    """
+    said = json.dumps(_not_default(dataclasses.replace(recipe, seed=Recipe.seed)), sort_keys=True)
+    return hashlib.sha256((anatomy.source(model) + said).encode()).hexdigest()
+
+
+def make(recipe: Recipe, options: Options, model: nn.Module, digits: Digits, history: list[dict]) -> dict:
+    """The record of one run, in the form of the step's record: a list of runs with a single entry."""
+    device = next(model.parameters()).device
+    run = {
+        "seed": recipe.seed,
+        "protocol": options.protocol,
+        **machine(device),
+        "seconds": sum(row["seconds"] for row in history),
+        "history": history,
+    }
+    return {
+        "step": recipe.step,
+        "recipe": {name: value for name, value in dataclasses.asdict(recipe).items() if name not in ("step", "seed")},
+        "parameters": anatomy.count_parameters(model),
+        "source_sha256": source_sha256(recipe, model),
+        "data": {
+            "name": digits.name,
+            "sha256": digits.sha256,
+            "train": len(digits.train_labels),
+            "test": len(digits.test_labels),
+        },
+        "runs": [run],
+    }
+
+
+def write(path: Path, record: dict) -> Path:
+    """The record as JSON, floats rounded to six decimals, one line for each epoch so that a diff can be read."""
+    text = json.dumps(_rounded(record), indent=1)
+    for row in (row for run in record["runs"] for row in run["history"]):
+        row = _rounded(row)
+        spread = json.dumps(row, indent=1).replace("\n", "\n" + " " * 5)
+        text = text.replace(spread, json.dumps(row))
+    return write_atomically(path, text + "\n")
+
+
+def save_weights(path: Path, model: nn.Module) -> Path:
+    """The weights and BatchNorm's running means in safetensors: numbers only, nothing that could run."""
+    from safetensors.torch import save
+
+    return write_atomically(
+        path, save({name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()})
+    )
+
+
+def path_of(step: str) -> Path:
+    """Where the record of a step lies in the repository: sessions/S7/records/block3.json for S7/block3."""
+    session, name = step.split("/")
+    return ROOT / "sessions" / session / "records" / f"{name}.json"
+
+
+def load(path_or_step: Path | str) -> dict:
+    """A record, from a file or by its step's name. Raises UserError for one that is missing or damaged."""
+    path = path_or_step if isinstance(path_or_step, Path) else path_of(path_or_step)
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(record["runs"], list):
+            raise TypeError("its runs are not a list")
+    except FileNotFoundError:
+        raise UserError(f"There is no record {path}; `course.py study` measures a step and writes it.") from None
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise UserError(f"The record {path} is damaged ({error}); restore it from the repository.") from error
+    return record
+
+
+def add_run(record: dict, run: dict) -> dict:
+    """The record with the run in it; a run of the same seed and protocol is replaced."""
+
+    def key(run: dict):
+        return run["protocol"], run["seed"]
+
+    others = [other for other in record["runs"] if key(other) != key(run)]
+    return {**record, "runs": sorted([*others, run], key=key)}
+
+
+def runs(record: dict, protocol: str = "held-out") -> list[dict]:
+    """The record's runs that were measured by this protocol, in the order of their seeds."""
+    return [run for run in record["runs"] if run["protocol"] == protocol]
+
+
+def accuracy(run: dict, epoch: int = -1) -> float:
+    """Test accuracy of a run in per cent at the given epoch, counted from 1; -1 is the last."""
+    row = run["history"][epoch if epoch < 0 else epoch - 1]
+    return 100 * row["test_correct"] / row["test_total"]
+
+
+def summarise(record: dict, protocol: str = "held-out", epoch: int = -1) -> Summary:
+    """Mean and spread over the seeds, at the given epoch. Raises ValueError when no run used this protocol."""
+    values = tuple(accuracy(run, epoch) for run in runs(record, protocol))
+    if not values:
+        raise ValueError(f"the record of {record['step']} has no run by the protocol {protocol!r}")
+    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+    return Summary(values, statistics.fmean(values), deviation, min(values), max(values))
+
+
+def training_accuracy(record: dict) -> float:
+    """Mean of the held-out runs' last-epoch accuracies on the training images as they were seen, in per cent."""
+    last = [run["history"][-1] for run in runs(record)]
+    return statistics.fmean(100 * row["train_correct"] / row["train_total"] for row in last)
+
+
+def measure(run: dict, parameters: int) -> dict[str, float]:
+    """The quantities that targets speak of, measured on one run; accuracies in per cent."""
+    return {
+        "parameters": parameters,
+        "epochs": len(run["history"]),
+        "test accuracy": accuracy(run),
+        "test accuracy in each of the last 3 epochs": min(
+            accuracy(run, -back) for back in (1, 2, 3)[: len(run["history"])]
+        ),
+    }
+
+
+def _not_default(value) -> dict:
+    every = {field.name: (getattr(value, field.name), field.default) for field in dataclasses.fields(value)}
+    stated = {name: item for name, (item, default) in every.items() if item != default}
+    return {name: _not_default(item) if dataclasses.is_dataclass(item) else item for name, item in stated.items()}
+
+
+def _rounded(value):
+    if isinstance(value, float):
+        return round(value, 6)
+    if isinstance(value, dict):
+        return {name: _rounded(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(item) for item in value]
+    return value

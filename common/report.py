@@ -1,0 +1,165 @@
+"""Tables as text: a run held against its targets, a step's recorded runs, and the tables of the READMEs."""
+
+import re
+import statistics
+from pathlib import Path
+
+from torch import nn
+
+from common import records
+from common.data import Digits
+from common.errors import UserError
+from common.files import write_atomically
+from common.recipe import ROOT, Target
+
+# A number with its unit, directly followed by the query it answers in an HTML comment, which no renderer shows.
+QUOTED = re.compile(r"(?:\?|\d[\d,.]*)(?: %| points| minutes)?<!--(?P<query>S\d[^>]*?)-->")
+
+NOTHING_YET = f"{'recorded':<11}nothing yet; `course.py study` measures a step over several seeds"
+
+
+def number(value: float) -> str:
+    """A count with thousands separators, an accuracy with two decimals and its sign."""
+    return f"{value:,}" if isinstance(value, int) else f"{value:.2f} %"
+
+
+def target_text(target: Target) -> str:
+    """For example `test accuracy >= 99.40 %`."""
+    return f"{target.quantity} {target.relation} {number(target.bound)}"
+
+
+def verdict(targets: tuple[Target, ...], record: dict, digits: Digits) -> str:
+    """A line for each target: what this run measured, and whether that meets it.
+
+    Accuracies on the built-in digits, after training on a part of MNIST, or by the source's protocol are shown and not
+    compared: the targets are about all of MNIST and its test images. The first line says so.
+    """
+    measured = records.measure(record["runs"][0], record["parameters"])
+    run, size = record["runs"][0], record["data"]
+    whole = digits.name == "mnist" and size["train"] == 60_000 and run["protocol"] == "held-out"
+    part = "test" if run["protocol"] == "held-out" else "training"
+    images = (
+        f"{run['history'][-1]['test_total']:,} {part} images of {digits.title}, after training on {size['train']:,}"
+    )
+    lines = [f"{'this run':<11}{'accuracy measured on':<53}{images}"]
+    for target in targets:
+        value = measured[target.quantity]
+        if "accuracy" in target.quantity and not whole:
+            outcome = "not compared"
+        elif target.met_by(value):
+            outcome = "met"
+        else:
+            outcome = f"missed by {number(abs(round(value - target.bound, 2)))}"
+        lines.append(f"{'this run':<11}{target_text(target):<56}{number(value):>9}  {outcome}")
+    return "\n".join(lines)
+
+
+def recorded(step: str, targets: tuple[Target, ...]) -> str:
+    """The recorded full runs, a line for each seed, then their mean and spread, then how many seeds met each target."""
+    record = _record_if_any(step)
+    runs = records.runs(record)
+    if not runs:
+        return NOTHING_YET
+    lines = [
+        f"{'recorded':<11}seed {run['seed']:<5}{number(records.accuracy(run)):>9}   "
+        f"{run['history'][-1]['test_total'] - run['history'][-1]['test_correct']:>3} of "
+        f"{run['history'][-1]['test_total']:,} test images wrong; last three epochs "
+        + " ".join(f"{records.accuracy(run, -back):.2f}" for back in (3, 2, 1))
+        for run in runs
+    ]
+    summary = records.summarise(record)
+    lines.append(
+        f"{'recorded':<11}mean      {number(summary.mean):>9}   standard deviation {summary.deviation:.2f} points"
+    )
+    measures = [records.measure(run, record["parameters"]) for run in runs]
+    for target in targets:
+        met = sum(target.met_by(measured[target.quantity]) for measured in measures)
+        lines.append(f"{'recorded':<11}{target_text(target):<56}met by {met} of {len(runs)} seeds")
+    return "\n".join(lines)
+
+
+def claims(step: str, claimed: dict[int, int]) -> str:
+    """What the source reported, and what our runs give by its protocol and on held-out images, epoch by epoch.
+
+    `claimed` maps an epoch to the number of images that the source counted as correct by its protocol.
+    """
+    record = _record_if_any(step)
+    if not records.runs(record, "source") or not records.runs(record):
+        return NOTHING_YET
+    lines = [f"{'recorded':<11}{'epoch':>5}{'claimed':>11}{'its protocol, our seeds':>34}{'held-out':>28}"]
+    for epoch, correct in claimed.items():
+        sides = [records.summarise(record, protocol, epoch) for protocol in ("source", "held-out")]
+        total = records.runs(record, "source")[0]["history"][0]["test_total"]
+        ours = [f"{number(side.mean)} ({' '.join(f'{value:.2f}' for value in side.accuracies)})" for side in sides]
+        lines.append(f"{'recorded':<11}{epoch:>5}{number(100 * correct / total):>11}{ours[0]:>34}{ours[1]:>28}")
+    return "\n".join(lines)
+
+
+def _record_if_any(step: str) -> dict:
+    """The step's record, or one without runs: a new step trains before it has a record, and its study fills it."""
+    return records.load(step) if records.path_of(step).exists() else {"step": step, "runs": []}
+
+
+def save(folder: Path, record: dict, model: nn.Module) -> None:
+    """Write a run's record and weights into its folder, and say what lies there now."""
+    records.write(folder / "record.json", record)
+    records.save_weights(folder / "weights.safetensors", model)
+    figures = len(list((folder / "figures").glob("*.png")))
+    drawn = f", weights.safetensors and {figures} figures" if figures else " and weights.safetensors"
+    shown = folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder
+    print(f"{'written':<11}record.json{drawn} to {shown}")
+
+
+def quote(query: str) -> str:
+    """The number that a query names, as the texts print it. Raises UserError for a query that makes no sense.
+
+    A query is `STEP [source] QUANTITY [at EPOCH]`: the quantity over the recorded seeds (mean, deviation, minimum,
+    maximum, spread, seeds, epochs, parameters, minutes), by the source's protocol where it says so, at the last epoch
+    where it does not say which. `S7/block3 mean` is 99.31 %, say, and `S7/block3 source mean at 13` something higher.
+    """
+    found = re.fullmatch(r"(S\d+/\w+)( source)? (\w+)(?: at (\d+))?", query)
+    if not found:
+        raise UserError(f"A number's source must read `STEP [source] QUANTITY [at EPOCH]`, not {query!r}.")
+    step, source, quantity, epoch = found.groups()
+    record, protocol = records.load(step), "source" if source else "held-out"
+    summary = records.summarise(record, protocol, int(epoch) if epoch else -1)
+    runs = records.runs(record, protocol)
+    quotable = {
+        "mean": f"{summary.mean:.2f} %",
+        "deviation": f"{summary.deviation:.2f} points",
+        "minimum": f"{summary.minimum:.2f} %",
+        "maximum": f"{summary.maximum:.2f} %",
+        "spread": f"{summary.maximum - summary.minimum:.2f} points",
+        "wrong": f"{100 * (100 - summary.mean):.0f}",
+        "training": f"{records.training_accuracy(record):.2f} %",
+        "seeds": f"{len(runs)}",
+        "epochs": f"{len(runs[0]['history'])}",
+        "parameters": f"{record['parameters']:,}",
+        "minutes": f"{statistics.fmean(run['seconds'] for run in runs) / 60:.0f} minutes",
+    }
+    if quantity not in quotable:
+        raise UserError(f"There is no number {quantity!r} of a step; there is {', '.join(quotable)}.")
+    return quotable[quantity]
+
+
+def fill(text: str) -> str:
+    """The text with each number that names its source, as in `99.31 %<!--S7/block3 mean-->`, set from the record."""
+    return QUOTED.sub(lambda found: f"{quote(found['query'])}<!--{found['query']}-->", text)
+
+
+def texts(root: Path = ROOT) -> list[Path]:
+    """The files whose numbers come from records: the READMEs and the lessons."""
+    return [root / "README.md", *sorted(root.glob("sessions/S*/README.md")), *sorted(root.glob("sessions/S*/*.py"))]
+
+
+def main() -> None:
+    """Write today's numbers into every text that quotes a record."""
+    for path in texts():
+        text = path.read_text(encoding="utf-8")
+        if (filled := fill(text)) != text:
+            write_atomically(path, filled)
+            print(f"{path.relative_to(ROOT)}: numbers brought up to date")
+
+
+if __name__ == "__main__":
+    main()

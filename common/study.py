@@ -1,0 +1,82 @@
+"""Run a step over several seeds and gather its record: `python -m common.study S7/block3 --seeds 3`.
+
+Each seed is the step's own script in a process of its own, so that the record can only hold what a student would get.
+A finished seed is written to the step's record at once; run again, the study goes on with the seeds that are missing.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from common import records
+from common.errors import UserError
+from common.recipe import ROOT
+
+PROTOCOLS = ("held-out", "source")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line of the study."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("step", help="S7/block3, or the path of its script")
+    parser.add_argument("--seeds", type=int, default=3, help="seeds 1 to SEEDS (default: 3)")
+    parser.add_argument("--protocols", nargs="+", choices=PROTOCOLS, default=list(PROTOCOLS))
+    parser.add_argument("--anew", action="store_true", help="forget the recorded runs of this step first")
+    options = parser.parse_args(arguments)
+    step = options.step.removeprefix("sessions/").removesuffix(".py")
+    lesson = ROOT / "sessions" / f"{step}.py"
+    if not lesson.exists():
+        raise UserError(f"There is no step {step}: {lesson} is missing.")
+    if options.anew:
+        records.path_of(step).unlink(missing_ok=True)
+    for protocol in options.protocols:
+        for seed in range(1, options.seeds + 1):
+            study_run(lesson, step, protocol, seed)
+
+
+def study_run(lesson: Path, step: str, protocol: str, seed: int) -> None:
+    """Train one seed by one protocol, unless it is recorded already, and add it to the step's record."""
+    path = records.path_of(step)
+    record = records.load(path) if path.exists() else None
+    if record and any(run["seed"] == seed for run in records.runs(record, protocol)):
+        print(f"{step}, {protocol}, seed {seed}: recorded already")
+        return
+    print(f"{step}, {protocol}, seed {seed}: training", flush=True)
+    out = ROOT / "runs" / "study" / step / f"{protocol}-{seed}"
+    command = [sys.executable, str(lesson), "--data=mnist", f"--protocol={protocol}", f"--seed={seed}", f"--out={out}"]
+    if (out / "checkpoint.pt").exists():
+        command.append("--resume")
+    clean = {name: value for name, value in os.environ.items() if name not in ("COURSE_QUICK", "COURSE_LIMIT")}
+    if subprocess.run(command, env=clean, check=False).returncode != 0:
+        raise UserError(f"The study stopped: {step} with seed {seed} failed (see above); finished seeds are recorded.")
+    found = records.load(out / "record.json")
+    if record is None:
+        record = {**found, "runs": [], "weights": None}
+    if (found["source_sha256"], found["data"]) != (record["source_sha256"], record["data"]):
+        raise UserError(f"{path} holds runs of another network, recipe or data set; --anew forgets them.")
+    record = records.add_run(record, found["runs"][0])
+    if protocol == "held-out" and seed == 1:
+        record["weights"] = _keep_weights(step, out, found["runs"][0])
+    records.write(path, record)
+
+
+def _keep_weights(step: str, out: Path, run: dict) -> dict:
+    """Put the trained weights beside the lesson, and what they scored into the record."""
+    session, name = step.split("/")
+    target = ROOT / "sessions" / session / "weights" / f"{name}.safetensors"
+    target.parent.mkdir(exist_ok=True)
+    shutil.copyfile(out / "weights.safetensors", target)
+    last = run["history"][-1]
+    return {
+        "file": f"weights/{name}.safetensors",
+        "seed": run["seed"],
+        "test_correct": last["test_correct"],
+        "test_total": last["test_total"],
+    }
+
+
+if __name__ == "__main__":
+    main()

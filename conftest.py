@@ -1,0 +1,59 @@
+"""How `pytest --nbval` runs the notebooks: quick on the built-in digits, or with `--full` on MNIST."""
+
+import os
+from queue import Empty
+from unittest import mock
+
+import pytest
+from nbval.kernel import RunningKernel
+from nbval.plugin import IPyNbCell, IPyNbFile
+
+from common.notebooks import kernel_environment
+
+LOOK_AFTER = 2.0  # seconds between two looks at whether a silent kernel still lives
+
+
+def pytest_addoption(parser):
+    """Add `--full`."""
+    parser.addoption("--full", action="store_true", help="run the notebooks in full on MNIST (takes long)")
+
+
+def pytest_configure(config):
+    """Give nbval its file of regexes, and a wait that notices a dead kernel."""
+    # An absolute path: the one in a setting would depend on the folder that pytest is started from.
+    config.option.nbval_sanitize_with = config.option.nbval_sanitize_with or str(config.rootpath / "nbval.ini")
+    RunningKernel.await_reply = _await_reply
+
+
+def pytest_collectstart(collector):
+    """Have nbval count PNG figures too; nbval.ini keeps their pixels out of the comparison."""
+    if isinstance(collector, IPyNbFile):
+        collector.skip_compare = tuple(key for key in collector.skip_compare if key != "image/png")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item):
+    """Show the course's variables to the notebooks' kernels, which start here, and not to the other tests."""
+    if not isinstance(item, IPyNbCell):
+        return (yield)
+    environment = kernel_environment(quick=not item.config.getoption("--full"))
+    with mock.patch.dict(os.environ, environment, clear=True):
+        return (yield)
+
+
+_wait_for_reply = RunningKernel.await_reply
+
+
+def _await_reply(kernel, msg_id, timeout):
+    """nbval's own wait, in short turns: it ends soon when the kernel has died, not after the cell's timeout."""
+    left = timeout
+    while True:
+        turn = min(left, LOOK_AFTER)
+        try:
+            return _wait_for_reply(kernel, msg_id, timeout=turn)
+        except Empty:
+            if not kernel.is_alive():
+                raise RuntimeError("The kernel died") from None
+            left -= turn
+            if left <= 0:
+                raise

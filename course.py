@@ -1,0 +1,209 @@
+"""The one door to the course: sets up its Python environment when that is needed, then does what is asked.
+
+Commands, each after `python3 course.py`:
+  run [STEP] [options]  train a step: S7/block3, or the one named (its options: run STEP --help)
+  test [options]        check everything: ruff, the tests, every notebook; the options go to pytest
+  lab [options]         open the lessons in JupyterLab
+  notebooks [options]   make the notebooks again from their .py halves
+  study [options]       train a step with several seeds, for its record
+  report [options]      write the READMEs' tables again from the records
+"""
+
+import collections
+import contextlib
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+if os.name == "nt":
+    import msvcrt
+else:
+    import fcntl
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+STAMP = VENV / "course.stamp"  # what the environment was made from; written last, so half a set-up has none
+LOCK = VENV / "course.lock"
+
+DEFAULT_STEP = "S7/block3"
+MODULES = {
+    "lab": ["jupyterlab", "sessions"],
+    "notebooks": ["common.notebooks"],
+    "study": ["common.study"],
+    "report": ["common.report"],
+}
+
+
+def main(arguments):
+    """Do what the command line asks and return the exit code."""
+    if sys.version_info < (3, 10):  # noqa: UP036 (an older Python comes as far as this line)
+        return refuse("The course needs Python 3.10 to 3.13; this one is {}.{}.".format(*sys.version_info), 1)
+    command, *rest = arguments or ["--help"]
+    if command in ("-h", "--help", "help"):
+        print(__doc__.strip())
+        return 0
+    if command == "run":
+        step, *rest = rest if rest and not rest[0].startswith("-") else [DEFAULT_STEP, *rest]
+        name = "/".join(Path(step).parts[-2:]).removesuffix(".py")
+        steps = sorted(path.relative_to(ROOT / "sessions").as_posix()[:-3] for path in ROOT.glob("sessions/S*/*.py"))
+        if name not in steps:
+            return refuse(f"There is no step {step!r}; the steps are {', '.join(steps)}.", 2)
+    elif command != "test" and command not in MODULES:
+        return refuse(f"There is no command {command!r}; the commands are run, test, {', '.join(MODULES)}.", 2)
+    try:
+        make_ready()
+    except KeyboardInterrupt:
+        return refuse("The set-up was stopped; the next command makes it again.", 130)
+    except (SetUpError, OSError) as error:
+        return refuse(f"The set-up failed: {error}", 1)
+    os.environ.setdefault("PYTHONUTF8", "1")  # files and consoles are UTF-8 under LANG=C and on Windows too
+    if command == "run":
+        return go_on([str(ROOT / "sessions" / f"{name}.py"), *rest])
+    os.chdir(ROOT)
+    return test(rest) if command == "test" else go_on(["-m", *MODULES[command], *rest])
+
+
+def refuse(sentence, code):
+    """Say on stderr why it does not go on, and return the exit code."""
+    print(sentence, file=sys.stderr)
+    return code
+
+
+def go_on(arguments):
+    """Become the environment's Python, so that signals and exit codes are the program's own."""
+    if os.name == "nt":  # there a process cannot be replaced
+        return call(arguments)
+    return os.execv(PYTHON, [str(PYTHON), *arguments])
+
+
+def call(arguments):
+    """Run the environment's Python and return its exit code."""
+    process = subprocess.Popen([str(PYTHON), *arguments])
+    while True:
+        with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C reached the program too, which ends in its own way
+            code = process.wait()
+            return code if code >= 0 else 128 - code
+
+
+def test(pytest_arguments):
+    """Run ruff and, whatever it finds, the tests; pytest's last line ends the output, with ruff's failure under it."""
+    ruff = call(["-m", "ruff", "check"]) or call(["-m", "ruff", "format", "--check"])
+    tests = call(["-m", "pytest", "--nbval", *pytest_arguments])
+    if ruff:
+        refuse("Ruff found something to mend: see above, before the tests.", ruff)
+    return tests or ruff
+
+
+class SetUpError(Exception):
+    """The environment could not be made; the message says why and what to do."""
+
+
+def make_ready():
+    """Set up .venv unless it is ready; of several processes that need it, one sets it up and the others wait."""
+    packages = b"".join((ROOT / name).read_bytes() for name in ("requirements.txt", "pyproject.toml"))
+    home = "Python {}.{} in {}".format(*sys.version_info[:2], ROOT)
+    wanted = os.fsencode(f"{home}\n{hashlib.sha256(packages).hexdigest()}\n")
+    if found() == wanted:
+        return
+    if not all(map(importlib.util.find_spec, ("venv", "ensurepip"))):
+        raise SetUpError("this Python lacks venv; on Debian and Ubuntu, `sudo apt install python3-venv` adds it.")
+    VENV.mkdir(exist_ok=True)
+    with LOCK.open("a") as lock:
+        if not take(lock):
+            print("Another process is setting up .venv; waiting for it.", file=sys.stderr)
+            while not take(lock):
+                time.sleep(0.5)
+        if found() != wanted:
+            set_up(wanted)
+
+
+def found():
+    """What the environment that is there was made from; nothing when it is not whole."""
+    return STAMP.read_bytes() if STAMP.exists() and PYTHON.exists() else b""
+
+
+def take(lock):
+    """Take the lock unless it is taken; the system frees it when we and pip, which inherits it, have ended somehow."""
+    os.set_inheritable(lock.fileno(), True)
+    try:
+        if os.name == "nt":
+            msvcrt.locking(lock.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+def set_up(wanted):
+    """Install the packages: into the environment that is there when it is of this Python and folder, else a new one."""
+    started = time.monotonic()
+    print("Setting up .venv from requirements.txt; the first time takes a few minutes.", file=sys.stderr)
+    if found().split(b"\n")[0] != wanted.split(b"\n")[0]:
+        # Started by the very environment that it replaces, it goes on with the Python behind that one.
+        outer = sys.executable if sys.prefix == sys.base_prefix else Path(sys.executable).resolve()
+        STAMP.unlink(missing_ok=True)
+        for path in VENV.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path != LOCK:
+                path.unlink()
+        watch([outer, "-I", "-m", "venv", "--upgrade-deps", VENV], started)
+    watch([PYTHON, "-I", "-X", "utf8", "-m", "pip", "install", "-r", "requirements.txt"], started)
+    STAMP.write_bytes(wanted)
+    print(f".venv is ready after {time.monotonic() - started:.0f} s.", file=sys.stderr)
+
+
+def watch(command, started):
+    """Run a part of the set-up with a line that tells what it does now; raise SetUpError with its last lines."""
+    process = subprocess.Popen(
+        [str(part) for part in command],
+        cwd=str(ROOT),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+        close_fds=False,  # so that it inherits the lock
+    )
+    lines = collections.deque(maxlen=15)
+    reader = threading.Thread(target=lines.extend, args=[process.stdout], daemon=True)
+    reader.start()
+    try:
+        while reader.is_alive():
+            reader.join(0.2 if sys.stderr.isatty() else 15)
+            show_progress(f"{time.monotonic() - started:4.0f} s  {lines[-1].strip() if lines else 'venv'}")
+        failed = process.wait()
+    except KeyboardInterrupt:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(10)  # Ctrl-C reached pip too, which then removes its temporary files
+        process.terminate()
+        raise
+    finally:
+        show_progress("")
+    if failed:
+        sys.stderr.writelines(lines)
+        raise SetUpError(
+            "see the lines above. Check the network, the free disk (8 GB) and that Python is 3.10 to 3.13 (this one is "
+            "{}.{}), then give the same command again.".format(*sys.version_info)
+        )
+
+
+def show_progress(text):
+    """Write the progress over the line before on a terminal, on a line of its own elsewhere."""
+    width = shutil.get_terminal_size().columns - 1
+    if sys.stderr.isatty():
+        print(f"\r{text[:width]:{width}}\r", end="", file=sys.stderr, flush=True)
+    elif text:
+        print(text[:width], file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

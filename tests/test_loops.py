@@ -1,0 +1,256 @@
+"""Training: exact counts, plain arithmetic, checkpoints that leave no trace of an interruption."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F  # noqa: N812
+
+from common import data, loops, models
+from common.checkpoints import Checkpoint
+from common.errors import UserError
+from common.loaders import InMemoryLoader
+from common.recipe import ROOT, Augmentation, Recipe
+
+RECIPE = Recipe("S7/block3", epochs=3, batch_size=32, lr=0.02, momentum=0.8, augmentation=Augmentation(rotation=5))
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load("builtin", limit=96)
+
+
+def loaders(digits, recipe=RECIPE):
+    train = InMemoryLoader(
+        digits.train_images,
+        digits.train_labels,
+        recipe.batch_size,
+        augmentation=recipe.augmentation,
+        shuffle=True,
+        seed=recipe.seed,
+    )
+    return train, InMemoryLoader(digits.test_images, digits.test_labels, 100)
+
+
+def network(seed=1):
+    torch.manual_seed(seed)
+    return models.build("S7/block3")
+
+
+def weights(model):
+    return torch.cat([tensor.flatten().double() for tensor in model.state_dict().values()])
+
+
+class Fixed(nn.Module):
+    """Gives the log-probabilities that it was handed, and has one parameter that says where it lives."""
+
+    def __init__(self, rows):
+        super().__init__()
+        self.rows = nn.Parameter(torch.tensor(rows))
+
+    def forward(self, indices):
+        return self.rows[indices].log()
+
+
+def test_accuracy_is_correct_over_total_and_loss_the_mean_over_images():
+    # Three images in batches of two and one: a mean of batch means would give 75 % and another loss.
+    model = Fixed([[0.5, 0.5 - 1e-6], [0.2, 0.8], [0.9, 0.1]])
+    batches = [(torch.tensor([0, 1]), torch.tensor([0, 0])), (torch.tensor([2]), torch.tensor([0]))]
+    score = loops.evaluate(model, batches)
+    assert (score.correct, score.total) == (2, 3)
+    assert score.accuracy == pytest.approx(200 / 3)
+    assert score.loss == pytest.approx(-(torch.tensor([0.5, 0.2, 0.9]).log().mean().item()), abs=1e-6)
+
+
+def test_an_epoch_is_plain_stochastic_gradient_descent(digits):
+    """One epoch with momentum, against the update written out: v = 0.8 v + g, w = w - lr v."""
+    model, twin = network(), network()
+    train, _ = loaders(digits)
+    torch.manual_seed(3)
+    loops.train_epoch(model, train, torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.8))
+    train, _ = loaders(digits)
+    torch.manual_seed(3)
+    twin.train()
+    velocities = [torch.zeros_like(parameter) for parameter in twin.parameters()]
+    for images, labels in train:
+        gradients = torch.autograd.grad(F.nll_loss(twin(images), labels), list(twin.parameters()))
+        with torch.no_grad():
+            for parameter, velocity, gradient in zip(twin.parameters(), velocities, gradients, strict=True):
+                velocity.mul_(0.8).add_(gradient)
+                parameter.sub_(velocity, alpha=0.02)
+    assert torch.allclose(weights(model), weights(twin), atol=1e-6)
+
+
+def test_testing_changes_nothing(digits):
+    model = network()
+    _, test = loaders(digits)
+    before, random = weights(model), torch.get_rng_state()
+    loops.evaluate(model, test)
+    loops.predict(model, test)
+    assert torch.equal(before, weights(model))
+    assert torch.equal(random, torch.get_rng_state())
+
+
+def test_predictions_come_in_the_order_of_the_images(digits):
+    model = network()
+    _, test = loaders(digits)
+    predicted = loops.predict(model, test)
+    assert predicted.shape == (len(digits.test_labels), 10)
+    correct = int((predicted.argmax(dim=1) == digits.test_labels).sum())
+    assert correct == loops.evaluate(model, test).correct
+
+
+def test_the_history_counts_every_image_and_the_steps_of_the_learning_rate(digits):
+    recipe = Recipe("S7/block3", epochs=3, batch_size=32, lr=0.1, lr_step=2)
+    history = loops.fit(network(), *loaders(digits, recipe), recipe)
+    assert [row["epoch"] for row in history] == [1, 2, 3]
+    assert [row["lr"] for row in history] == pytest.approx([0.1, 0.1, 0.01])
+    assert {(row["train_total"], row["test_total"]) for row in history} == {(96, 360)}
+
+
+class StopsAfter:
+    """A training loader that breaks off, as Ctrl-C would, in the middle of a given epoch."""
+
+    def __init__(self, loader, epoch):
+        self.loader, self.epochs_left, self.generator = loader, epoch, loader.generator
+
+    def __iter__(self):
+        self.epochs_left -= 1
+        for number, batch in enumerate(self.loader):
+            if self.epochs_left == 0 and number == 1:
+                raise KeyboardInterrupt
+            yield batch
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 3])
+def test_a_resumed_run_ends_with_the_same_bits(digits, tmp_path, epoch):
+    whole = network()
+    undisturbed = loops.fit(whole, *loaders(digits), RECIPE)
+
+    train, test = loaders(digits)
+    with pytest.raises(loops.Interrupted, match=f"after {epoch - 1} of 3 epochs.*--resume"):
+        loops.fit(network(), StopsAfter(train, epoch), test, RECIPE, Checkpoint(tmp_path, RECIPE, digits))
+    torch.manual_seed(99)  # another process would not have this process's generator
+    resumed = models.build("S7/block3")
+    history = loops.fit(resumed, *loaders(digits), RECIPE, Checkpoint(tmp_path, RECIPE, digits, resume=True))
+
+    assert torch.equal(weights(whole), weights(resumed))
+    assert [{**row, "seconds": 0} for row in history] == [{**row, "seconds": 0} for row in undisturbed]
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+def test_resuming_a_finished_run_trains_no_further(digits, tmp_path):
+    model = network()
+    loops.fit(model, *loaders(digits), RECIPE, Checkpoint(tmp_path, RECIPE, digits))
+    again = network(seed=2)
+    history = loops.fit(again, *loaders(digits), RECIPE, Checkpoint(tmp_path, RECIPE, digits, resume=True))
+    assert len(history) == 3
+    assert torch.equal(weights(model), weights(again))
+
+
+@pytest.fixture(scope="module")
+def saved(digits, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saved")
+    recipe = Recipe("S7/block3", epochs=1, batch_size=32, lr=0.02)
+    loops.fit(network(), *loaders(digits, recipe), recipe, Checkpoint(folder, recipe, digits))
+    return folder, recipe
+
+
+def refusal(folder, recipe, digits):
+    with pytest.raises(UserError) as caught:
+        Checkpoint(folder, recipe, digits, resume=True).load()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_missing_checkpoint_is_named(digits, tmp_path):
+    assert "nothing to resume" in refusal(tmp_path, RECIPE, digits)
+
+
+def test_a_checkpoint_of_another_recipe_or_data_set_is_refused(digits, saved):
+    folder, recipe = saved
+    other = Recipe("S7/block3", epochs=1, batch_size=32, lr=0.05)
+    assert "lr 0.02 there, 0.05 here" in refusal(folder, other, digits)
+    assert "training images 96 there, 50 here" in refusal(folder, recipe, data.load("builtin", limit=50))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.999])
+def test_a_cut_checkpoint_is_refused(digits, saved, tmp_path, share):
+    folder, recipe = saved
+    content = (folder / "checkpoint.pt").read_bytes()
+    (tmp_path / "checkpoint.pt").write_bytes(content[: int(share * len(content))])
+    assert "damaged" in refusal(tmp_path, recipe, digits)
+
+
+def test_a_checkpoint_with_flipped_bits_is_refused(digits, saved, tmp_path):
+    folder, recipe = saved
+    content = bytearray((folder / "checkpoint.pt").read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    (tmp_path / "checkpoint.pt").write_bytes(content)
+    assert "damaged" in refusal(tmp_path, recipe, digits)
+
+
+class Malicious:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+@pytest.mark.parametrize("write", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))])
+def test_a_checkpoint_with_code_in_it_is_refused_and_the_code_not_run(digits, tmp_path, write):
+    trace = tmp_path / "code-ran"
+    write({"identity": "{}", "state": Malicious(str(trace))}, tmp_path / "checkpoint.pt")
+    message = refusal(tmp_path, RECIPE, digits)
+    assert "not loaded" in message
+    assert not trace.exists()
+
+
+def test_an_unwritable_folder_shows_before_training(digits, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match="Cannot write"):
+        loops.fit(network(), *loaders(digits), RECIPE, Checkpoint(tmp_path / "file", RECIPE, digits))
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoint(digits, tmp_path):
+    wild = Recipe("S7/block3", epochs=2, batch_size=32, lr=1e30)
+    with pytest.raises(UserError, match="loss is (nan|inf) in epoch 1"):
+        loops.fit(network(), *loaders(digits, wild), wild, Checkpoint(tmp_path, wild, digits))
+    assert Checkpoint(tmp_path, wild, digits).load()["history"] == []
+
+
+def test_an_absent_device_gets_one_sentence():
+    absent = "mps" if not torch.backends.mps.is_available() else "cuda"
+    with pytest.raises(UserError, match=f"--device {absent}: PyTorch finds no such device"):
+        loops.choose_device(absent)
+    assert loops.choose_device("cpu").type == "cpu"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL and delivers Ctrl-C to the whole console")
+def test_a_killed_script_resumed_writes_the_same_weights(tmp_path):
+    """The lesson's own script: killed in the middle, resumed, against undisturbed, by its files."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def command(folder, *more):
+        script = str(ROOT / "sessions" / "S7" / "block3.py")
+        return [sys.executable, script, "--quick", "--limit=64", "--epochs=6", f"--out={tmp_path / folder}", *more]
+
+    quiet = {"env": environment, "stdout": subprocess.DEVNULL}
+    subprocess.run(command("whole"), check=True, **quiet)
+    victim = subprocess.Popen(command("killed"), **quiet)
+    checkpoint = tmp_path / "killed" / "checkpoint.pt"
+    while victim.poll() is None and not checkpoint.exists():
+        time.sleep(0.005)
+    time.sleep(0.2)
+    victim.send_signal(signal.SIGKILL)
+    victim.wait()
+    subprocess.run(command("killed", "--resume"), check=True, **quiet)
+    written = [(tmp_path / folder / "weights.safetensors").read_bytes() for folder in ("whole", "killed")]
+    assert written[0] == written[1]

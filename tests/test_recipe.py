@@ -1,0 +1,106 @@
+"""The command line, its environment variables, and what bad values get."""
+
+import subprocess
+import sys
+
+import pytest
+
+from common.errors import UserError
+from common.recipe import ROOT, Recipe, Target, command_line
+
+RECIPE = Recipe(step="S7/block3", epochs=14, batch_size=64, lr=0.02)
+
+
+def parse(*arguments, **environment):
+    return command_line(RECIPE, list(arguments), environment)
+
+
+def test_without_options_the_recipe_stands():
+    recipe, options = parse()
+    assert recipe == RECIPE
+    assert (options.data, options.limit, options.device, options.quick, options.resume) == (
+        "auto",
+        None,
+        "auto",
+        False,
+        False,
+    )
+    assert options.out == ROOT / "runs" / "S7" / "block3"
+
+
+def test_options_change_the_recipe_and_the_run(tmp_path):
+    recipe, options = parse("--epochs", "3", "--seed=7", "--batch-size", "128", "--resume", "--out", str(tmp_path))
+    assert (recipe.epochs, recipe.seed, recipe.batch_size, recipe.lr) == (3, 7, 128, 0.02)
+    assert options.resume
+    assert options.out == tmp_path
+
+
+def test_variables_count_and_the_command_line_wins():
+    recipe, options = parse(
+        "--epochs", "3", COURSE_EPOCHS="5", COURSE_BATCH_SIZE="32", COURSE_RESUME="1", COURSE_LIMIT=""
+    )
+    assert (recipe.epochs, recipe.batch_size) == (3, 32)
+    assert options.resume
+    assert options.limit is None
+
+
+def test_quick_is_small_and_apart_but_not_deaf():
+    _, options = parse("--quick")
+    assert (options.data, options.limit, options.out) == ("builtin", 512, ROOT / "runs" / "quick" / "S7" / "block3")
+    _, options = parse("--limit", "100", "--data", "mnist", COURSE_QUICK="yes")
+    assert (options.quick, options.data, options.limit) == (True, "mnist", 100)
+    _, options = parse("--quick=0", COURSE_QUICK="1")
+    assert not options.quick
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "words"),
+    [
+        (["--epochs", "0"], {}, ["--epochs", "at least 1", "'0'"]),
+        (["--epochs", "many"], {}, ["--epochs", "whole number", "'many'"]),
+        (["--limit", "0"], {}, ["--limit", "at least 1"]),
+        (["--seed", "-1"], {}, ["--seed", "at least 0"]),
+        (["--data", "nowhere"], {}, ["--data", "auto, mnist, builtin", "'nowhere'"]),
+        (["--device", "tpu"], {}, ["--device", "auto, cpu, cuda, mps", "'tpu'"]),
+        (["--epoch", "3"], {}, ["--epoch 3", "--help"]),
+        (["--out", __file__], {}, ["--out", "folder"]),
+        ([], {"COURSE_EPOCHS": "ten"}, ["COURSE_EPOCHS", "'ten'"]),
+        ([], {"COURSE_BATCH_SIZE": "0"}, ["COURSE_BATCH_SIZE", "at least 1"]),
+        ([], {"COURSE_QUICK": "perhaps"}, ["COURSE_QUICK", "1 or 0"]),
+    ],
+)
+def test_a_bad_value_gets_one_sentence(arguments, environment, words):
+    with pytest.raises(UserError) as caught:
+        command_line(RECIPE, arguments, environment)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert all(word in message for word in words), message
+
+
+def test_targets_compare_as_they_say():
+    assert Target("parameters", "<", 8_000).met_by(7_999)
+    assert not Target("parameters", "<", 8_000).met_by(8_000)
+    assert Target("test accuracy", ">=", 99.4).met_by(99.4)
+    assert Target("epochs", "<=", 15).met_by(15)
+    assert not Target("loss", ">", 1).met_by(1)
+
+
+def run_python(code: str, **options) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, **options)
+
+
+def test_a_users_mistake_in_a_script_is_one_line_on_stderr_and_exit_code_2():
+    result = run_python("from common.errors import UserError\nraise UserError('This is wrong; do that.')")
+    assert (result.returncode, result.stderr) == (2, "This is wrong; do that.\n")
+
+
+def test_a_mistake_of_ours_keeps_its_traceback():
+    result = run_python("import common.errors\nraise ValueError('ours')")
+    assert result.returncode == 1
+    assert "Traceback" in result.stderr
+
+
+def test_the_recipe_needs_no_heavy_import():
+    heavy = ["torch", "numpy", "matplotlib", "sklearn", "IPython"]
+    result = run_python(f"import sys, common.recipe; print([name for name in {heavy} if name in sys.modules])")
+    assert result.stdout.strip() == "[]"
