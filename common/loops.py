@@ -1,6 +1,7 @@
 """Train and measure a network: plain loops, to be read from top to bottom."""
 
 import math
+import os
 import time
 from dataclasses import dataclass
 
@@ -143,7 +144,7 @@ def log_line(row: dict, epochs: int) -> str:
     train = Score(row["train_loss"], row["train_correct"], row["train_total"])
     test = Score(row["test_loss"], row["test_correct"], row["test_total"])
     return (
-        f"{'epoch':<11}{row['epoch']:>2}/{epochs}  lr {row['lr']:<7.5g}"
+        f"{'epoch':<11}{row['epoch']:>2}/{epochs}  lr {row['lr']:<7.5g} "
         f"train loss {train.loss:.4f} accuracy {train.accuracy:6.2f} %  "
         f"test loss {test.loss:.4f} accuracy {test.accuracy:6.2f} %  {row['seconds']:5.1f} s"
     )
@@ -197,5 +198,6 @@ class _Run:
 
 def _progress(batches, description: str):
     """A bar while it runs, nothing afterwards; none where there is no terminal to draw it on."""
-    unless_terminal = {} if in_notebook() else {"disable": None}
-    return tqdm(batches, desc=description, leave=False, **unless_terminal)
+    if os.environ.get("TQDM_DISABLE", "") not in ("", "0"):  # tqdm itself forgets the variable in a notebook
+        return batches
+    return tqdm(batches, desc=description, leave=False, disable=False if in_notebook() else None)

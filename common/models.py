@@ -70,9 +70,6 @@ def load_trained(step: str) -> nn.Module:
         load_model(network, path)
     except FileNotFoundError:
         raise UserError(f"The step {step} has no trained weights: {path} is missing.") from None
-    except (SafetensorError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(
-            f"The weights in {path} cannot be used ({reason}); restore the file from the repository."
-        ) from None
+    except (SafetensorError, RuntimeError):
+        raise UserError(f"The weights in {path} do not fit the network {step}; restore the file.") from None
     return network.eval()

@@ -62,9 +62,12 @@ def update(sessions: Path, steps: list[str] | tuple[str, ...] = (), force: bool 
         if not force and old and old.metadata.get("course") == new.metadata.course and halves(old) == halves(new):
             print(f"current    {step}.ipynb")
             continue
-        print(f"running    {step}.py, in full; this can take minutes", flush=True)
         started = time.perf_counter()
-        _execute(new, path)
+        if not force and old and _same_run(old, new):
+            print(f"prose      {step}.py has other text, the same code: the outputs stay")
+        else:
+            print(f"running    {step}.py, in full; this can take minutes", flush=True)
+            _execute(new, path)
         content = (nbformat.writes(new) + "\n").encode()
         write_atomically(path, content)
         print(
@@ -83,7 +86,7 @@ def read(path: Path) -> NotebookNode | None:
     """The notebook at `path`, or None when there is none or it cannot be read: it is made anew then."""
     try:
         return nbformat.read(path, as_version=4)
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, AttributeError, nbformat.ValidationError):  # what nbformat raises
         return None
 
 
@@ -121,9 +124,23 @@ def kernel_environment(quick: bool) -> dict[str, str]:
         if name in INHERITED or not (name.startswith("COURSE_") or name == "MPLBACKEND")
     }
     environment["TQDM_DISABLE"] = "1"
+    for folder in ("MNIST_DIR", "COURSE_CACHE"):
+        if environment.get(folder):  # a kernel runs in its notebook's folder, where a relative path leads elsewhere
+            environment[folder] = str(Path(environment[folder]).absolute())
     if quick:
         return environment | {"COURSE_QUICK": "1", "COURSE_DATA": "builtin"}
     return environment | {"COURSE_DATA": environment.get("COURSE_DATA") or "mnist"}
+
+
+def _same_run(old: NotebookNode, new: NotebookNode) -> bool:
+    """Whether `old` ran the code of `new` with the same common/ and record; if so, give `new` its outputs."""
+    sides = [[cell for cell in notebook.cells if cell.cell_type == "code"] for notebook in (old, new)]
+    inputs = [{**notebook.metadata.get("course", {}), "lesson": ""} for notebook in (old, new)]
+    if inputs[0] != inputs[1] or [cell.source for cell in sides[0]] != [cell.source for cell in sides[1]]:
+        return False
+    for before, after in zip(*sides, strict=True):
+        after.outputs, after.execution_count = before.outputs, before.execution_count
+    return True
 
 
 def _chosen(sessions: Path, steps) -> dict[str, Path]:

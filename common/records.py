@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,10 +94,7 @@ def make(recipe: Recipe, options: Options, model: nn.Module, digits: Digits, his
 def write(path: Path, record: dict) -> Path:
     """The record as JSON, floats rounded to six decimals, one line for each epoch so that a diff can be read."""
     text = json.dumps(_rounded(record), indent=1)
-    for row in (row for run in record["runs"] for row in run["history"]):
-        row = _rounded(row)
-        spread = json.dumps(row, indent=1).replace("\n", "\n" + " " * 5)
-        text = text.replace(spread, json.dumps(row))
+    text = re.sub(r'\{\s+"epoch".*?\}', lambda row: " ".join(row[0].split()), text, flags=re.DOTALL)
     return write_atomically(path, text + "\n")
 
 

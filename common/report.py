@@ -49,7 +49,7 @@ def verdict(targets: tuple[Target, ...], record: dict, digits: Digits) -> str:
         elif target.met_by(value):
             outcome = "met"
         else:
-            outcome = f"missed by {number(abs(round(value - target.bound, 2)))}"
+            outcome = f"missed by {number(abs(value - target.bound)).replace('%', 'points')}"
         lines.append(f"{'this run':<11}{target_text(target):<56}{number(value):>9}  {outcome}")
     return "\n".join(lines)
 

@@ -40,8 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
 def study_run(lesson: Path, step: str, protocol: str, seed: int) -> None:
     """Train one seed by one protocol, unless it is recorded already, and add it to the step's record."""
     path = records.path_of(step)
-    record = records.load(path) if path.exists() else None
-    if record and any(run["seed"] == seed for run in records.runs(record, protocol)):
+    if path.exists() and any(run["seed"] == seed for run in records.runs(records.load(path), protocol)):
         print(f"{step}, {protocol}, seed {seed}: recorded already")
         return
     print(f"{step}, {protocol}, seed {seed}: training", flush=True)
@@ -49,12 +48,12 @@ def study_run(lesson: Path, step: str, protocol: str, seed: int) -> None:
     command = [sys.executable, str(lesson), "--data=mnist", f"--protocol={protocol}", f"--seed={seed}", f"--out={out}"]
     if (out / "checkpoint.pt").exists():
         command.append("--resume")
-    clean = {name: value for name, value in os.environ.items() if name not in ("COURSE_QUICK", "COURSE_LIMIT")}
-    if subprocess.run(command, env=clean, check=False).returncode != 0:
+    full = {name: value for name, value in os.environ.items() if name not in ("COURSE_QUICK", "COURSE_LIMIT")}
+    if subprocess.run(command, env=full, check=False).returncode != 0:
         raise UserError(f"The study stopped: {step} with seed {seed} failed (see above); finished seeds are recorded.")
     found = records.load(out / "record.json")
-    if record is None:
-        record = {**found, "runs": [], "weights": None}
+    # Read only now: meanwhile another study may have added its runs.
+    record = records.load(path) if path.exists() else {**found, "runs": [], "weights": None}
     if (found["source_sha256"], found["data"]) != (record["source_sha256"], record["data"]):
         raise UserError(f"{path} holds runs of another network, recipe or data set; --anew forgets them.")
     record = records.add_run(record, found["runs"][0])

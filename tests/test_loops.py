@@ -110,6 +110,7 @@ def test_the_history_counts_every_image_and_the_steps_of_the_learning_rate(digit
     recipe = Recipe("S7/block3", epochs=3, batch_size=32, lr=0.1, lr_step=2)
     history = loops.fit(network(), *loaders(digits, recipe), recipe)
     assert [row["epoch"] for row in history] == [1, 2, 3]
+    assert loops.log_line({**history[0], "lr": 0.000125}, 3).split()[:5] == ["epoch", "1/3", "lr", "0.000125", "train"]
     assert [row["lr"] for row in history] == pytest.approx([0.1, 0.1, 0.01])
     assert {(row["train_total"], row["test_total"]) for row in history} == {(96, 360)}
 

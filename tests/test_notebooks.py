@@ -168,9 +168,22 @@ def test_only_what_changed_is_executed(lesson, capsys):
     assert verdict() == "current"
     notebook = lesson.with_suffix(".ipynb")
     notebook.write_text(notebook.read_text(encoding="utf-8").replace("# Count to three", "# Count"), encoding="utf-8")
-    assert verdict() == "running"  # someone edited the wrong half
+    assert verdict() == "prose"  # someone edited the wrong half
     assert "# Count to three" in notebook.read_text(encoding="utf-8")
     assert verdict(force=True) == "running"
+
+
+def test_other_prose_keeps_the_outputs_and_other_code_does_not(lesson, capsys):
+    before = update(lesson)
+    lesson.write_text(SCRIPT.replace("# Count to three", "# Count to three, slowly"), encoding="utf-8")
+    after = update(lesson)
+    assert "prose" in capsys.readouterr().out
+    assert "slowly" in after.cells[0].source
+    assert [cell.get("outputs") for cell in after.cells] == [cell.get("outputs") for cell in before.cells]
+    assert after.metadata.course["lesson"] != before.metadata.course["lesson"]
+    lesson.write_text(SCRIPT.replace("[1, 2, 3]", "[1, 2, 4]"), encoding="utf-8")
+    update(lesson)
+    assert "prose" not in capsys.readouterr().out
 
 
 def test_cells_keep_their_ids(lesson):
@@ -234,3 +247,11 @@ def test_unknown_step_is_refused(lesson):
     assert not lesson.with_suffix(".ipynb").exists()
     with pytest.raises(UserError, match="There are no lessons in"):
         notebooks.update(lesson.parent)
+
+
+@pytest.mark.parametrize("content", [None, "", "<<<<<<< HEAD", "{}", "[]", '{"nbformat": 4, "cells": [{}]}'])
+def test_no_notebook_and_a_broken_one_are_made_anew(tmp_path, content):
+    path = tmp_path / "broken.ipynb"
+    if content is not None:
+        path.write_text(content, encoding="utf-8")
+    assert notebooks.read(path) is None

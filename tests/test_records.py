@@ -1,0 +1,225 @@
+"""The records: their arithmetic, their form, and that they belong to the code that is here today."""
+
+import ast
+import dataclasses
+import json
+import os
+import shutil
+import statistics
+
+import pytest
+import torch
+
+from common import data, loops, models, records, report
+from common.errors import UserError
+from common.files import write_atomically
+from common.loaders import InMemoryLoader
+from common.recipe import ROOT, Augmentation, Recipe, Target
+
+STEPS = sorted(f"{path.parents[1].name}/{path.stem}" for path in ROOT.glob("sessions/S*/records/*.json"))
+
+
+def run(seed, protocol="held-out", correct=(9_900, 9_930, 9_940, 9_950)):
+    rows = [
+        {
+            "epoch": epoch,
+            "lr": 0.1,
+            "train_loss": 0.1,
+            "train_correct": 59_000,
+            "train_total": 60_000,
+            "test_loss": 0.02,
+            "test_correct": count,
+            "test_total": 10_000,
+            "seconds": 1.0,
+        }
+        for epoch, count in enumerate(correct, 1)
+    ]
+    return {"seed": seed, "protocol": protocol, "seconds": 4.0, "history": rows}
+
+
+def record(*runs):
+    return {"step": "S7/block3", "parameters": 7_904, "data": {"name": "mnist", "train": 60_000}, "runs": list(runs)}
+
+
+def test_a_summary_is_of_the_last_epoch_not_the_best():
+    best_is_not_last = run(1, correct=(9_990, 9_960, 9_950, 9_940))
+    summary = records.summarise(record(best_is_not_last, run(2, correct=(0, 0, 0, 9_942))))
+    assert summary.accuracies == pytest.approx((99.40, 99.42))
+    assert summary.mean == pytest.approx(99.41)
+    assert summary.deviation == pytest.approx(0.02 / 2**0.5)
+    assert records.summarise(record(best_is_not_last), epoch=1).mean == pytest.approx(99.9)
+
+
+def test_protocols_are_not_mixed():
+    both = record(run(1), run(1, "source", correct=(1, 1, 1, 9_999)))
+    assert records.summarise(both).mean == pytest.approx(99.5)
+    assert records.summarise(both, "source").mean == pytest.approx(99.99)
+    with pytest.raises(ValueError, match="no run"):
+        records.summarise(record(run(1)), "source")
+
+
+def test_a_run_replaces_only_the_one_of_its_seed_and_protocol():
+    first = record(run(2), run(1), run(1, "source"))
+    again = records.add_run(first, run(1, correct=(0, 0, 0, 1)))
+    assert [(each["protocol"], each["seed"]) for each in again["runs"]] == [
+        ("held-out", 1),
+        ("held-out", 2),
+        ("source", 1),
+    ]
+    assert records.accuracy(again["runs"][0]) == pytest.approx(0.01)
+
+
+def test_consistency_is_the_worst_of_the_last_three_epochs():
+    measured = records.measure(run(1, correct=(9_000, 9_935, 9_960, 9_950)), 7_904)
+    assert measured["test accuracy in each of the last 3 epochs"] == pytest.approx(99.35)
+    assert records.measure(run(1, correct=(9_941,)), 7_904)["test accuracy in each of the last 3 epochs"] == 99.41
+
+
+def test_a_written_record_reads_back_and_has_a_line_for_each_epoch(tmp_path):
+    path = records.write(tmp_path / "record.json", record(run(1), run(2)))
+    assert records.load(path) == record(run(1), run(2))
+    lines = path.read_text().splitlines()
+    assert sum(line.strip().startswith('{ "epoch": 3,') for line in lines) == 2
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"runs": 3}', "\x00\xff"])
+def test_a_damaged_record_gets_one_sentence(tmp_path, content):
+    (tmp_path / "record.json").write_text(content, encoding="latin-1")
+    with pytest.raises(UserError, match="damaged"):
+        records.load(tmp_path / "record.json")
+
+
+def test_the_fingerprint_knows_the_network_and_the_recipe_but_not_the_seed():
+    recipe = Recipe("S7/block3", epochs=14, batch_size=64, lr=0.02, augmentation=Augmentation(rotation=5))
+    network = models.build("S7/block3")
+    fingerprint = records.source_sha256(recipe, network)
+    assert fingerprint == records.source_sha256(dataclasses.replace(recipe, seed=9), network)
+    turned = dataclasses.replace(recipe, augmentation=Augmentation(rotation=7))
+    assert fingerprint != records.source_sha256(turned, network)
+    assert fingerprint != records.source_sha256(recipe, torch.nn.Linear(2, 2))
+
+
+def test_a_verdict_compares_only_what_the_target_is_about():
+    digits = data.load("builtin", limit=10)
+    targets = (Target("parameters", "<", 8_000), Target("test accuracy", ">=", 99.60))
+    on_builtin = report.verdict(targets, record(run(1)), digits).splitlines()
+    assert on_builtin[1].endswith("7,904  met")
+    assert on_builtin[2].endswith("99.50 %  not compared")
+    on_mnist = report.verdict(targets, record(run(1)), dataclasses.replace(digits, name="mnist")).splitlines()
+    assert on_mnist[2].endswith("99.50 %  missed by 0.10 points")
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
+    path = write_atomically(tmp_path / "record.json", "old")
+
+    def no_space(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", no_space)
+    with pytest.raises(UserError, match="No space left on device"):
+        write_atomically(path, "new")
+    assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("record.json", "old")]
+
+
+# What the repository holds.
+
+
+def lesson_recipe(step):
+    """The recipe that a lesson states, read from its script without running it."""
+    tree = ast.parse((ROOT / "sessions" / f"{step}.py").read_text(encoding="utf-8"))
+    found = [
+        node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and node.targets[0].id == "recipe"
+    ]
+    return eval(ast.unparse(found[0]), {"Recipe": Recipe, "Augmentation": Augmentation})
+
+
+def test_there_are_records():
+    assert "S7/block3" in STEPS
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_record_belongs_to_todays_network_and_recipe(step):
+    stored = records.load(step)
+    recipe, network = lesson_recipe(step), models.build(step)
+    assert stored["source_sha256"] == records.source_sha256(recipe, network)
+    assert stored["parameters"] == sum(parameter.numel() for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_record_is_whole_and_its_counts_add_up(step):
+    stored = records.load(step)
+    assert len(records.runs(stored)) >= 3
+    assert (stored["data"]["name"], stored["data"]["train"], stored["data"]["test"]) == ("mnist", 60_000, 10_000)
+    for each in stored["runs"]:
+        history = each["history"]
+        assert [row["epoch"] for row in history] == list(range(1, stored["recipe"]["epochs"] + 1))
+        assert each["seconds"] == pytest.approx(sum(row["seconds"] for row in history), abs=0.01)
+        tested = {"held-out": 10_000, "source": 60_000}[each["protocol"]]
+        assert {(row["train_total"], row["test_total"]) for row in history} == {(60_000, tested)}
+        assert {"device", "threads", "machine", "torch", "python"} <= each.keys()
+    kept = stored["weights"]
+    last = next(each for each in records.runs(stored) if each["seed"] == kept["seed"])["history"][-1]
+    assert (kept["test_correct"], kept["test_total"]) == (last["test_correct"], last["test_total"])
+
+
+@pytest.fixture(scope="module")
+def mnist_test_images():
+    if "MNIST_DIR" not in os.environ and not (ROOT.parent / "shared" / "mnist").is_dir():
+        pytest.skip("MNIST is not at hand: set MNIST_DIR to a folder with its four files")
+    os.environ.setdefault("MNIST_DIR", str(ROOT.parent / "shared" / "mnist"))
+    digits = data.load("mnist")
+    return digits.test_images, digits.test_labels
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_the_trained_weights_score_what_the_record_says(step, mnist_test_images):
+    network = models.load_trained(step)
+    assert not network.training
+    score = loops.evaluate(network, InMemoryLoader(*mnist_test_images, 1000))
+    assert abs(score.correct - records.load(step)["weights"]["test_correct"]) <= 2
+
+
+def test_weights_that_do_not_fit_are_refused(tmp_path, monkeypatch):
+    weights = tmp_path / "sessions" / "S7" / "weights" / "block3.safetensors"
+    monkeypatch.setattr(models, "ROOT", tmp_path)
+    with pytest.raises(UserError, match="no trained weights"):
+        models.load_trained("S7/block3")
+    records.save_weights(weights, torch.nn.Linear(2, 2))
+    with pytest.raises(UserError, match="do not fit"):
+        models.load_trained("S7/block3")
+    shutil.copyfile(__file__, weights)
+    with pytest.raises(UserError, match="do not fit"):
+        models.load_trained("S7/block3")
+
+
+def test_an_unknown_step_is_named():
+    with pytest.raises(UserError, match="S9/nothing"):
+        models.build("S9/nothing")
+
+
+# The numbers in the texts.
+
+
+def test_a_quoted_number_is_recomputed(monkeypatch):
+    monkeypatch.setattr(records, "load", lambda step: record(run(1), run(2, correct=(0, 0, 0, 9_940))))
+    text = "It got 12.34 %<!--S7/block3 mean--> (?<!--S7/block3 deviation-->) over ?<!--S7/block3 seeds--> seeds."
+    expected = (
+        "It got 99.45 %<!--S7/block3 mean--> (0.07 points<!--S7/block3 deviation-->) over 2<!--S7/block3 seeds-->"
+    )
+    assert report.fill(text) == f"{expected} seeds."
+    assert statistics.stdev([99.50, 99.40]) == pytest.approx(0.0707, abs=1e-4)
+    with pytest.raises(UserError, match="There is no number 'luck'"):
+        report.fill("1<!--S7/block3 luck-->")
+
+
+@pytest.mark.parametrize("path", report.texts(), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_quoted_number_agrees_with_its_record(path):
+    text = path.read_text(encoding="utf-8")
+    assert report.fill(text) == text, "`python3 course.py report` writes today's numbers"
+
+
+def test_a_written_form_is_json_that_other_code_reads():
+    for step in STEPS:
+        assert json.loads(records.path_of(step).read_text(encoding="utf-8"))["step"] == step
