@@ -31,19 +31,22 @@ UNREADABLE = (
 class Checkpoint:
     """One run's checkpoint file, `checkpoint.pt` in its output folder.
 
-    It belongs to one recipe on one data set; `load` refuses any other, because going on from it would give a result
-    that no recipe describes.
+    It belongs to one recipe on one data set; any other is refused, because going on from it would give a result that no
+    recipe describes.
     """
 
     def __init__(self, folder: Path, recipe: Recipe, digits: Digits, resume: bool = False):
-        """With `resume` the next `fit` goes on from the file; without it, `fit` starts anew and overwrites the file."""
+        """With `resume`, read the file at once, so that a run that cannot go on ends before it has written anything.
+
+        Without it `fit` starts anew and overwrites the file. Raises what `load` raises.
+        """
         self.path = Path(folder) / "checkpoint.pt"
-        self.resume = resume
         self.identity = {
             "recipe": dataclasses.asdict(recipe),
             "data": digits.sha256,
             "training images": len(digits.train_labels),
         }
+        self.resumed = self.load() if resume else None
 
     def save(self, state: dict) -> None:
         """Write `state` (tensors, numbers, strings in dicts and lists) whole or not at all."""

@@ -98,8 +98,8 @@ def fit(
     optimizer = torch.optim.SGD(model.parameters(), lr=recipe.lr, momentum=recipe.momentum)
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, recipe.lr_step or recipe.epochs, recipe.lr_gamma)
     run = _Run(model, optimizer, schedule, train_batches, test_batches)
-    if checkpoint and checkpoint.resume:
-        run.restore(checkpoint.load())
+    if checkpoint and checkpoint.resumed:
+        run.restore(checkpoint.resumed)
     elif checkpoint:
         checkpoint.save(run.state())  # an unwritable folder shows now, not after the first epoch
     try:

@@ -6,6 +6,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib import pyplot as plt
+from matplotlib import ticker
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
@@ -67,11 +68,12 @@ def curves(history: list[dict], bound: float | None = None) -> Figure:
         right.axhline(100 - bound, color="gray", linestyle=":", label=f"target {bound:g} %")
     left.set(title="loss", xlabel="epoch", ylabel="negative log-likelihood", yscale="log")
     right.set(title="errors", xlabel="epoch", ylabel="per cent wrong", yscale="log")
-    right.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
-    right.yaxis.set_minor_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
     for axis in (left, right):
         axis.legend()
-        axis.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+        axis.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+        axis.yaxis.set_minor_locator(ticker.NullLocator())
+        axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
     return figure
 
 
@@ -114,5 +116,6 @@ def receptive_fields(image: Tensor, rows: list[Layer]) -> Figure:
         axis.add_patch(Rectangle(corner, side, side, fill=False, edgecolor=color, linewidth=2, label=label))
     reach = max(28, grown[-1].receptive_field) / 2 + 0.5
     axis.set(xlim=(14 - reach, 14 + reach), ylim=(14 + reach, 14 - reach), xticks=[], yticks=[])
+    axis.spines[:].set_visible(False)
     axis.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), title="one output sees")
     return figure

@@ -165,7 +165,7 @@ def saved(digits, tmp_path_factory):
 
 def refusal(folder, recipe, digits):
     with pytest.raises(UserError) as caught:
-        Checkpoint(folder, recipe, digits, resume=True).load()
+        Checkpoint(folder, recipe, digits, resume=True)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 

@@ -1,5 +1,6 @@
 """The command line, its environment variables, and what bad values get."""
 
+import os
 import subprocess
 import sys
 
@@ -104,3 +105,34 @@ def test_the_recipe_needs_no_heavy_import():
     heavy = ["torch", "numpy", "matplotlib", "sklearn", "IPython"]
     result = run_python(f"import sys, common.recipe; print([name for name in {heavy} if name in sys.modules])")
     assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "words"),
+    [
+        (["--epochs", "0"], {}, "--epochs"),
+        (["--data", "nowhere"], {}, "--data"),
+        ([], {"COURSE_LIMIT": "0"}, "COURSE_LIMIT"),
+        (["--device", "mps" if sys.platform != "darwin" else "cuda"], {}, "finds no such device"),
+        (["--data", "mnist"], {"MNIST_DIR": "no/such/folder"}, "MNIST_DIR"),
+        (["--quick", "--out", "{file}/below"], {}, "Cannot write"),
+        (["--quick", "--resume"], {}, "nothing to resume"),
+    ],
+    ids=["epochs", "data", "limit", "device", "MNIST_DIR", "out", "resume"],
+)
+def test_the_script_refuses_in_one_line_and_writes_nothing(tmp_path, arguments, variables, words):
+    file, out = tmp_path / "file", tmp_path / "out"
+    file.write_text("in the way")
+    arguments = [argument.replace("{file}", str(file)) for argument in arguments]
+    script = str(ROOT / "sessions" / "S7" / "block3.py")
+    result = subprocess.run(
+        [sys.executable, script, *(arguments if "--out" in arguments else [f"--out={out}", *arguments])],
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    )
+    assert result.returncode == 2
+    assert words in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert [path.name for path in tmp_path.rglob("*")] == ["file"]
