@@ -34,7 +34,7 @@ LOCK = VENV / "course.lock"
 
 DEFAULT_STEP = "S7/block3"
 MODULES = {
-    "lab": ["jupyterlab", "sessions"],
+    "lab": ["jupyterlab", "--LabApp.default_url=/lab/tree/sessions"],
     "notebooks": ["common.notebooks"],
     "study": ["common.study"],
     "report": ["common.report"],
@@ -191,7 +191,7 @@ def watch(command, started):
     if failed:
         sys.stderr.writelines(lines)
         raise SetUpError(
-            "see the lines above. Check the network, the free disk (8 GB) and that Python is 3.10 to 3.13 (this one is "
+            "see the lines above. Check the network, the free disk (6 GB) and that Python is 3.10 to 3.13 (this one is "
             "{}.{}), then give the same command again.".format(*sys.version_info)
         )
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import inspect
 import io
 from dataclasses import dataclass
 
@@ -25,11 +24,6 @@ class Layer:
     receptive_field: int  # side of the square of the image that one output can see, padding included
     parameters: int
     multiply_adds: int  # for one image
-
-
-def source(network: nn.Module) -> str:
-    """The Python source of the network's class, as it was run: shown in a lesson, it cannot drift from the code."""
-    return inspect.getsource(type(network)).rstrip()
 
 
 def count_parameters(network: nn.Module) -> int:

@@ -1,31 +1,18 @@
 """Save a training run after each epoch, and take it up again so exactly that the interruption leaves no trace."""
 
 import dataclasses
+import hashlib
 import io
 import json
-import pickle
 import zipfile
-from pathlib import Path
 
 import torch
 
+from common import models
 from common.data import Digits
 from common.errors import UserError
 from common.files import write_atomically
-from common.recipe import Recipe
-
-# What a file of arbitrary bytes makes the readers raise.
-UNREADABLE = (
-    zipfile.BadZipFile,
-    NotImplementedError,
-    RuntimeError,
-    EOFError,
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    AttributeError,
-)
+from common.recipe import Options, Recipe
 
 
 class Checkpoint:
@@ -35,18 +22,20 @@ class Checkpoint:
     recipe describes.
     """
 
-    def __init__(self, folder: Path, recipe: Recipe, digits: Digits, resume: bool = False):
-        """With `resume`, read the file at once, so that a run that cannot go on ends before it has written anything.
+    def __init__(self, options: Options, recipe: Recipe, digits: Digits):
+        """With `options.resume`, read the file at once: a run that cannot go on ends before it has written anything.
 
         Without it `fit` starts anew and overwrites the file. Raises what `load` raises.
         """
-        self.path = Path(folder) / "checkpoint.pt"
+        self.path = options.out / "checkpoint.pt"
         self.identity = {
             "recipe": dataclasses.asdict(recipe),
+            "network": hashlib.sha256(models.source(recipe.step).encode()).hexdigest(),
             "data": digits.sha256,
             "training images": len(digits.train_labels),
+            "protocol": options.protocol,
         }
-        self.resumed = self.load() if resume else None
+        self.resumed = self.load() if options.resume else None
 
     def save(self, state: dict) -> None:
         """Write `state` (tensors, numbers, strings in dicts and lists) whole or not at all."""
@@ -60,16 +49,16 @@ class Checkpoint:
         Only tensors and plain values are read (`weights_only`): a checkpoint from a stranger cannot run code.
         """
         again = "start anew without --resume"
-        if not self.path.exists():
-            raise UserError(f"There is nothing to resume: {self.path} is missing; {again}.")
         try:
             with zipfile.ZipFile(self.path) as archive:  # torch.save writes zip files, torch.load skips their checksums
                 damaged_part = archive.testzip()
             if damaged_part:
                 raise zipfile.BadZipFile(damaged_part)
             content = torch.load(self.path, map_location="cpu", weights_only=True)
-            identity, state = json.loads(content["identity"]), content["state"]
-        except (*UNREADABLE, pickle.UnpicklingError) as error:
+            identity, state = dict(json.loads(content["identity"])), dict(content["state"])
+        except FileNotFoundError:
+            raise UserError(f"There is nothing to resume: {self.path} is missing; {again}.") from None
+        except Exception as error:  # what a file of arbitrary bytes makes zipfile and torch raise is not documented
             raise UserError(
                 f"The checkpoint {self.path} is damaged or holds more than weights and numbers, "
                 f"so it was not loaded; delete it and {again}."

@@ -22,6 +22,9 @@ def _print_sentence(kind, error, traceback):
         sys.stdout.flush()
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)  # an exit raised in the hook becomes the exit code of the process
+    if issubclass(kind, KeyboardInterrupt):
+        print("Interrupted.", file=sys.stderr)
+        sys.exit(130)  # 128 + SIGINT, as shells expect
     sys.__excepthook__(kind, error, traceback)
 
 

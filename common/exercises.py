@@ -11,6 +11,9 @@ def check(question: str, answer, expected, tolerance: float = 0.0) -> bool | Non
     if answer is None:
         print(f"open       {question}")
         return None
-    right = math.isclose(answer, expected, abs_tol=tolerance, rel_tol=0) if tolerance else answer == expected
+    try:
+        right = math.isclose(answer, expected, abs_tol=tolerance, rel_tol=0) if tolerance else answer == expected
+    except TypeError:  # text, say, where a number is asked for
+        right = False
     print(f"{'right' if right else 'not yet':<11}{question}" + ("" if right else f": your answer is {answer!r}"))
     return right

@@ -11,7 +11,7 @@ def write_atomically(path: str | Path, content: bytes | str) -> Path:
     """Write `content` to `path` so that a reader sees the old file or the new one, never a part.
 
     The bytes go to `.NAME.PID.tmp` in the same folder, are flushed to the disk, and take the final name in one rename.
-    Missing folders are made. Raises UserError, and leaves the folder as it was, when the disk is full or not writable.
+    Missing folders are made. Raises UserError, and leaves the old file as it was, when the disk is full or read-only.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -23,10 +23,8 @@ def write_atomically(path: str | Path, content: bytes | str) -> Path:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise UserError(
-            f"Cannot write {path}: {error.strerror or error}. "
-            "Free some space or choose a folder that you may write to with --out."
-        ) from error
+        reason = error.strerror or error
+        raise UserError(f"Cannot write {path}: {reason}; free some space or choose another folder.") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

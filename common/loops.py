@@ -182,6 +182,7 @@ class _Run:
             "history": self.history,
             "random": torch.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "random_mps": torch.mps.get_rng_state() if torch.backends.mps.is_available() else None,
             "random_loaders": [generator.get_state() for generator in self.generators],
         }
 
@@ -192,6 +193,8 @@ class _Run:
         torch.set_rng_state(state["random"])
         if torch.cuda.is_available() and state["random_cuda"]:
             torch.cuda.set_rng_state_all(state["random_cuda"])
+        if torch.backends.mps.is_available() and state["random_mps"] is not None:
+            torch.mps.set_rng_state(state["random_mps"])
         for generator, saved in zip(self.generators, state["random_loaders"], strict=True):
             generator.set_state(saved)
 

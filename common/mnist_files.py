@@ -45,11 +45,12 @@ def mnist_files() -> dict[str, bytes]:
     folder = os.environ.get("MNIST_DIR")
     if not folder:
         return _from_cache(cache_folder() / "MNIST" / "raw")  # where torchvision.datasets.MNIST(cache_folder()) looks
-    folder = Path(folder).expanduser()
     try:
+        folder = Path(folder).expanduser()
         list(folder.iterdir())
-    except OSError as error:
-        raise UserError(f"MNIST_DIR is {folder}, which cannot be read ({error.strerror}); mend or unset it.") from None
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"MNIST_DIR is {folder}, which cannot be read ({reason}); mend or unset it.") from None
     contents, faults = _survey(folder)
     if faults:
         raise UserError(f"MNIST_DIR is {folder}, but {', '.join(faults.values())}; mend or unset it.")

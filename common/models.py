@@ -3,6 +3,8 @@
 Every network takes normalised images, float32 [N, 1, 28, 28], and gives log-probabilities, float32 [N, 10].
 """
 
+import inspect
+
 from torch import Tensor, nn
 
 from common.errors import UserError
@@ -53,6 +55,11 @@ def build(step: str) -> nn.Module:
     if step not in NETWORKS:
         raise UserError(f"There is no network for the step {step!r}; there is one for each of {', '.join(NETWORKS)}.")
     return NETWORKS[step]()
+
+
+def source(step: str) -> str:
+    """The Python source of the step's network, as it runs: shown in a lesson, it cannot drift from the code."""
+    return inspect.getsource(NETWORKS[step]).rstrip()
 
 
 def load_trained(step: str) -> nn.Module:

@@ -22,6 +22,7 @@ from nbformat import NotebookNode
 
 from common.errors import UserError
 from common.files import write_atomically
+from common.mnist_files import mnist_files
 from common.recipe import ROOT
 
 SESSIONS = ROOT / "sessions"
@@ -67,6 +68,7 @@ def update(sessions: Path, steps: list[str] | tuple[str, ...] = (), force: bool 
             print(f"prose      {step}.py has other text, the same code: the outputs stay")
         else:
             print(f"running    {step}.py, in full; this can take minutes", flush=True)
+            get_mnist()
             _execute(new, path)
         content = (nbformat.writes(new) + "\n").encode()
         write_atomically(path, content)
@@ -141,6 +143,12 @@ def _same_run(old: NotebookNode, new: NotebookNode) -> bool:
     for before, after in zip(*sides, strict=True):
         after.outputs, after.execution_count = before.outputs, before.execution_count
     return True
+
+
+def get_mnist() -> None:
+    """Have MNIST in the cache before a kernel asks for it: what a download says does not belong into a notebook."""
+    if kernel_environment(quick=False)["COURSE_DATA"] == "mnist":
+        mnist_files()
 
 
 def _chosen(sessions: Path, steps) -> dict[str, Path]:

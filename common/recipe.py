@@ -51,7 +51,7 @@ class Recipe:
 class Target:
     """One number that a step promises: `quantity` (as `common.records.measure` names it) held against `bound`."""
 
-    quantity: str  # "parameters", "epochs", "test accuracy", "last-three accuracy"
+    quantity: str  # "parameters", "epochs", "test accuracy", "test accuracy in each of the last 3 epochs"
     relation: str  # "<", "<=", ">" or ">="
     bound: float  # accuracies in per cent
 
@@ -81,7 +81,8 @@ class Options:
 def in_notebook() -> bool:
     """Whether this code runs in a Jupyter kernel, where the command line belongs to someone else."""
     ipython = sys.modules.get("IPython")
-    return ipython is not None and ipython.get_ipython() is not None
+    shell = ipython.get_ipython() if ipython else None
+    return hasattr(shell, "kernel")  # IPython in a terminal has none
 
 
 def command_line(
@@ -119,6 +120,11 @@ def command_line(
     return recipe, options
 
 
+class _HelpWithDefaults(argparse.ArgumentDefaultsHelpFormatter):
+    def _get_help_string(self, action):
+        return action.help if action.default in (None, False) else super()._get_help_string(action)
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message):
         raise UserError(f"{message[0].upper()}{message[1:]}; --help lists the options.")
@@ -128,7 +134,7 @@ def _parser(recipe: Recipe) -> argparse.ArgumentParser:
     parser = _Parser(
         description=f"Train, measure and draw sessions/{recipe.step}.",
         epilog="Each option can also be set by an environment variable: COURSE_EPOCHS, COURSE_BATCH_SIZE, ...",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=_HelpWithDefaults,
         allow_abbrev=False,
     )
     add = parser.add_argument
@@ -142,7 +148,7 @@ def _parser(recipe: Recipe) -> argparse.ArgumentParser:
         help="auto, cpu, cuda or mps",
     )
     add("--data", type=_one_of("--data", "auto", "mnist", "builtin"), default="auto", help="auto, mnist or builtin")
-    add("--limit", type=_whole("--limit", 1), metavar="N", help="use only the first N training images")
+    add("--limit", type=_whole("--limit", 1), metavar="N", help="use only the first N training images (default: all)")
     add(
         "--protocol",
         type=_one_of("--protocol", "held-out", "source"),
@@ -160,13 +166,13 @@ def _switch(option: str) -> dict:
     return {"type": _flag(option), "nargs": "?", "const": True, "default": False, "metavar": "0|1"}
 
 
-def _whole(option: str, least: int):
+def _whole(option: str, least: int, most: int = 2**63 - 1):
     def convert(text: str) -> int:
         try:
             value = int(text)
         except ValueError:
             value = None
-        if value is None or value < least:
+        if value is None or not least <= value <= most:
             raise UserError(f"{option} must be a whole number of at least {least}, not {text!r}.")
         return value
 
@@ -192,8 +198,12 @@ def _flag(option: str):
 
 
 def _folder(text: str) -> Path:
-    path = Path(text).expanduser().resolve()
-    if path.exists() and not path.is_dir():
+    try:
+        path = Path(text).expanduser().resolve()
+        is_other = path.exists() and not path.is_dir()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(f"--out must be a folder that can be written, not {text!r} ({error}).") from None
+    if is_other:
         raise UserError(f"--out must be a folder, but {path} is a file; choose another.")
     return path
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from common import anatomy
+from common import anatomy, models
 from common.data import Digits
 from common.errors import UserError
 from common.files import write_atomically
@@ -56,14 +56,14 @@ def machine_line(device: torch.device) -> str:
     )
 
 
-def source_sha256(recipe: Recipe, model: nn.Module) -> str:
+def source_sha256(recipe: Recipe) -> str:
     """Fingerprint of what was trained: the source of the network's class and what the recipe says, but for the seed.
 
     A record whose fingerprint is not today's was measured on another network or with another recipe. Values that are a
     field's default do not count, so that a recipe that gains a field keeps its fingerprint.
     """
     said = json.dumps(_not_default(dataclasses.replace(recipe, seed=Recipe.seed)), sort_keys=True)
-    return hashlib.sha256((anatomy.source(model) + said).encode()).hexdigest()
+    return hashlib.sha256((models.source(recipe.step) + said).encode()).hexdigest()
 
 
 def make(recipe: Recipe, options: Options, model: nn.Module, digits: Digits, history: list[dict]) -> dict:
@@ -80,7 +80,7 @@ def make(recipe: Recipe, options: Options, model: nn.Module, digits: Digits, his
         "step": recipe.step,
         "recipe": {name: value for name, value in dataclasses.asdict(recipe).items() if name not in ("step", "seed")},
         "parameters": anatomy.count_parameters(model),
-        "source_sha256": source_sha256(recipe, model),
+        "source_sha256": source_sha256(recipe),
         "data": {
             "name": digits.name,
             "sha256": digits.sha256,

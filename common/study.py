@@ -5,14 +5,16 @@ A finished seed is written to the step's record at once; run again, the study go
 """
 
 import argparse
-import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import filelock
+
 from common import records
 from common.errors import UserError
+from common.notebooks import kernel_environment
 from common.recipe import ROOT
 
 PROTOCOLS = ("held-out", "source")
@@ -32,6 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
         raise UserError(f"There is no step {step}: {lesson} is missing.")
     if options.anew:
         records.path_of(step).unlink(missing_ok=True)
+        shutil.rmtree(ROOT / "runs" / "study" / step, ignore_errors=True)
     for protocol in options.protocols:
         for seed in range(1, options.seeds + 1):
             study_run(lesson, step, protocol, seed)
@@ -48,17 +51,23 @@ def study_run(lesson: Path, step: str, protocol: str, seed: int) -> None:
     command = [sys.executable, str(lesson), "--data=mnist", f"--protocol={protocol}", f"--seed={seed}", f"--out={out}"]
     if (out / "checkpoint.pt").exists():
         command.append("--resume")
-    full = {name: value for name, value in os.environ.items() if name not in ("COURSE_QUICK", "COURSE_LIMIT")}
-    if subprocess.run(command, env=full, check=False).returncode != 0:
+    if subprocess.run(command, env=kernel_environment(quick=False), check=False).returncode != 0:
         raise UserError(f"The study stopped: {step} with seed {seed} failed (see above); finished seeds are recorded.")
     found = records.load(out / "record.json")
-    # Read only now: meanwhile another study may have added its runs.
+    with filelock.FileLock(f"{ROOT / 'runs' / 'study' / step}.lock"):
+        _add(step, found, out)
+    shutil.rmtree(out)
+
+
+def _add(step: str, found: dict, out: Path) -> None:
+    """Add a finished run to the step's record, which another study may have changed in the meantime."""
+    path, run = records.path_of(step), found["runs"][0]
     record = records.load(path) if path.exists() else {**found, "runs": [], "weights": None}
     if (found["source_sha256"], found["data"]) != (record["source_sha256"], record["data"]):
         raise UserError(f"{path} holds runs of another network, recipe or data set; --anew forgets them.")
-    record = records.add_run(record, found["runs"][0])
-    if protocol == "held-out" and seed == 1:
-        record["weights"] = _keep_weights(step, out, found["runs"][0])
+    record = records.add_run(record, run)
+    if (run["protocol"], run["seed"]) == ("held-out", 1):
+        record["weights"] = _keep_weights(step, out, run)
     records.write(path, record)
 
 

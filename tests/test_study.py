@@ -8,16 +8,17 @@ from common.errors import UserError
 FAKE_LESSON = """
 import json, pathlib, sys
 
-options = dict(argument.lstrip("-").split("=") for argument in sys.argv[1:])
+options = dict(argument.lstrip("-").split("=") for argument in sys.argv[1:] if "=" in argument)
 seed, out = int(options["seed"]), pathlib.Path(options["out"])
 with open({log!r}, "a") as log:
-    log.write(f"{{options['protocol']}} {{seed}}\\n")
+    log.write(f"{{options['protocol']}} {{seed}}{{' resumed' if '--resume' in sys.argv else ''}}\\n")
+out.mkdir(parents=True, exist_ok=True)
+(out / "checkpoint.pt").write_text("half way")
 if seed == {failing}:
     sys.exit(1)
 row = dict(epoch=1, test_correct=9_900 + seed, test_total=10_000, train_correct=1, train_total=2, seconds=1.0)
 run = dict(seed=seed, protocol=options["protocol"], seconds=1.0, history=[row])
 record = dict(step="S7/block3", source_sha256={fingerprint!r}, data=dict(name="mnist"), parameters=1, runs=[run])
-out.mkdir(parents=True, exist_ok=True)
 (out / "record.json").write_text(json.dumps(record))
 (out / "weights.safetensors").write_bytes(bytes([seed]))
 """
@@ -66,17 +67,18 @@ def test_a_failing_seed_loses_no_finished_one_and_the_next_call_goes_on(course):
     assert [run["seed"] for run in records.load("S7/block3")["runs"]] == [1]
     course()
     study.main(["S7/block3", "--protocols", "held-out"])
-    assert log(root) == ["held-out 1", "held-out 2", "held-out 2", "held-out 3"]
+    assert log(root) == ["held-out 1", "held-out 2", "held-out 2 resumed", "held-out 3"]
 
 
 def test_runs_of_another_recipe_are_not_mixed_in(course):
-    course()
+    root = course()
     study.main(["S7/block3", "--seeds", "1", "--protocols", "held-out"])
     course(fingerprint="b")
     with pytest.raises(UserError, match="another network, recipe or data set; --anew"):
         study.main(["S7/block3", "--seeds", "2", "--protocols", "held-out"])
     study.main(["S7/block3", "--seeds", "2", "--protocols", "held-out", "--anew"])
     assert records.load("S7/block3")["source_sha256"] == "b"
+    assert log(root)[-2:] == ["held-out 1", "held-out 2"]  # from the beginning, not from what an old run left
 
 
 def test_an_unknown_step_is_named(course):
