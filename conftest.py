@@ -8,7 +8,7 @@ import pytest
 from nbval.kernel import RunningKernel
 from nbval.plugin import IPyNbCell, IPyNbFile
 
-from common.notebooks import get_mnist, kernel_environment
+from common.notebooks import absolute_folders, get_mnist, kernel_environment
 
 LOOK_AFTER = 2.0  # seconds between two looks at whether a silent kernel still lives
 
@@ -23,6 +23,7 @@ def pytest_configure(config):
     # An absolute path: the one in a setting would depend on the folder that pytest is started from.
     config.option.nbval_sanitize_with = config.option.nbval_sanitize_with or str(config.rootpath / "nbval.ini")
     RunningKernel.await_reply = _await_reply
+    os.environ.update(absolute_folders())  # tests start processes in other folders
     if config.getoption("--full") and config.option.nbval:
         get_mnist()
 

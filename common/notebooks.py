@@ -115,6 +115,12 @@ def fingerprints(lesson: Path) -> dict[str, str]:
     return {**inputs, "record": _sha256([record])} if record.exists() else inputs
 
 
+def absolute_folders() -> dict[str, str]:
+    """The variables that name the digits' folders, made absolute: a kernel runs in its notebook's folder."""
+    set_ones = {name: os.environ[name] for name in ("MNIST_DIR", "COURSE_CACHE") if os.environ.get(name)}
+    return {name: str(Path(folder).expanduser().absolute()) for name, folder in set_ones.items()}
+
+
 def kernel_environment(quick: bool) -> dict[str, str]:
     """The environment in which a lesson's kernel runs: quick on the built-in digits, or in full on MNIST.
 
@@ -126,9 +132,7 @@ def kernel_environment(quick: bool) -> dict[str, str]:
         if name in INHERITED or not (name.startswith("COURSE_") or name == "MPLBACKEND")
     }
     environment["TQDM_DISABLE"] = "1"
-    for folder in ("MNIST_DIR", "COURSE_CACHE"):
-        if environment.get(folder):  # a kernel runs in its notebook's folder, where a relative path leads elsewhere
-            environment[folder] = str(Path(environment[folder]).absolute())
+    environment |= absolute_folders()
     if quick:
         return environment | {"COURSE_QUICK": "1", "COURSE_DATA": "builtin"}
     return environment | {"COURSE_DATA": environment.get("COURSE_DATA") or "mnist"}
