@@ -173,7 +173,8 @@ def _whole(option: str, least: int, most: int = 2**63 - 1):
         except ValueError:
             value = None
         if value is None or not least <= value <= most:
-            raise UserError(f"{option} must be a whole number of at least {least}, not {text!r}.")
+            bounds = f"of at least {least}" if value is None or value < least else f"of at most {most}"
+            raise UserError(f"{option} must be a whole number {bounds}, not {text!r}.")
         return value
 
     return convert

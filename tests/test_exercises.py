@@ -6,6 +6,7 @@ import re
 import jupytext
 import pytest
 
+from common import exercises as exercises_of_common
 from common.exercises import check
 from common.notebooks import lessons
 
@@ -56,7 +57,10 @@ def test_every_exercise_has_a_card(step):
     assert len(cards) == len(list(exercises(step)))
 
 
-def test_a_check_tells_open_right_and_wrong_apart(capsys):
+def test_a_check_tells_open_right_and_wrong_apart(capsys, monkeypatch):
+    assert check("in a script", None, 3) is None
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(exercises_of_common, "in_notebook", lambda: True)
     assert check("sum", None, 3) is None
     assert check("sum", 3, 3) is True
     assert check("sum", 4, 3) is False

@@ -61,6 +61,7 @@ def test_quick_is_small_and_apart_but_not_deaf():
         (["--epochs", "many"], {}, ["--epochs", "whole number", "'many'"]),
         (["--limit", "0"], {}, ["--limit", "at least 1"]),
         (["--seed", "-1"], {}, ["--seed", "at least 0"]),
+        (["--seed", str(2**63)], {}, ["--seed", "at most"]),
         (["--data", "nowhere"], {}, ["--data", "auto, mnist, builtin", "'nowhere'"]),
         (["--device", "tpu"], {}, ["--device", "auto, cpu, cuda, mps", "'tpu'"]),
         (["--epoch", "3"], {}, ["--epoch 3", "--help"]),

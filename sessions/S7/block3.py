@@ -32,8 +32,8 @@
 # **What you'll learn**: receptive field and jump, 1x1 convolutions, global average pooling, the difference between a
 # training set, a test set and a set that is merely *called* test, and the standard error of an accuracy.
 #
-# **What you'll need**: a little PyTorch (a module, an optimizer). The full run takes about 6 minutes on 2 CPU
-# cores (we have not timed it on a GPU). `python3 course.py run S7/block3 --quick` goes through every step in seconds.
+# **What you'll need**: a little PyTorch (a module, an optimizer). The full run takes about 6 minutes on 2 CPU cores
+# (we have not timed it on a GPU). `python3 course.py run S7/block3 --quick` goes through every step in seconds.
 #
 # *Before this*: block 2, the same network with another recipe. *After this*: block 4, the same network once more,
 # trained to meet the targets. The [map of the steps](../../README.md#the-map-of-the-steps) shows which of them are
