@@ -220,12 +220,11 @@ history = loops.fit(model, train_batches, test_batches[options.protocol], recipe
 plots.show(plots.curves(history, bound=99.4), options.out, "curves")
 
 # %% [markdown]
-# Errors, not accuracies, and on a logarithmic axis: from 99.0 to 99.5 % the mistakes halve, which is half of the axis
-# here and would be a hair on an axis from 0 to 100. What to see: the training errors (blue) fall steeply, then ever
-# more slowly. The test errors (orange) lie below them throughout, for the reasons above, and jump from epoch to epoch
-# by several images, close to the dotted line and on either side of it or above it. The learning rate never drops in
-# this recipe, so the weights keep taking steps of the same size, and the last digit of the accuracy depends on where
-# the last step landed.
+# Errors, not accuracies, and on a logarithmic axis: from 99.0 to 99.5 % the mistakes halve, which shows here and
+# would be a hair on an axis from 0 to 100. What to see: the training errors (blue) fall steeply, then ever more
+# slowly. The test errors (orange) lie below them throughout, for the reasons above, and jump from epoch to epoch by
+# several images, mostly just above the dotted line. The learning rate never drops in this recipe, so the weights keep
+# taking steps of the same size, and the last digit of the accuracy depends on where the last step landed.
 
 # %% [markdown]
 # ## Result
