@@ -5,6 +5,7 @@ Commands, each after `python3 course.py`:
   test [options]        check everything: ruff, the tests, every notebook; the options go to pytest
   lab [options]         open the lessons in JupyterLab
   notebooks [options]   make the notebooks again from their .py halves
+  bench [options]       time an epoch, the sources' loop against ours
   study [options]       train a step with several seeds, for its record
   report [options]      write the READMEs' tables again from the records
 """
@@ -36,6 +37,7 @@ DEFAULT_STEP = "S7/block3"
 MODULES = {
     "lab": ["jupyterlab", "--LabApp.default_url=/lab/tree/sessions"],
     "notebooks": ["common.notebooks"],
+    "bench": ["common.bench"],
     "study": ["common.study"],
     "report": ["common.report"],
 }

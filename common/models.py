@@ -8,7 +8,63 @@ import inspect
 from torch import Tensor, nn
 
 from common.errors import UserError
+from common.layers import Dropout
 from common.recipe import ROOT
+
+
+class S5Step1(nn.Module):
+    """593,200 parameters: wider with every convolution, and a dense layer that holds a third of all weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(  # [1, 28, 28]
+            nn.Conv2d(1, 32, 3),  # [32, 26, 26]
+            nn.ReLU(),
+            nn.Conv2d(32, 64, 3),  # [64, 24, 24]
+            nn.MaxPool2d(2),  # [64, 12, 12]
+            nn.ReLU(),
+            nn.Conv2d(64, 128, 3),  # [128, 10, 10]
+            nn.ReLU(),
+            nn.Conv2d(128, 256, 3),  # [256, 8, 8]
+            nn.MaxPool2d(2),  # [256, 4, 4]
+            nn.ReLU(),
+            nn.Flatten(),  # [4096]
+            nn.Linear(4096, 50),
+            nn.ReLU(),
+            nn.Linear(50, 10),
+            nn.LogSoftmax(dim=1),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layers(images)
+
+
+class S6Part2Step3(nn.Module):
+    """17,118 parameters: global average pooling, no dense head; ReLU, Dropout and BatchNorm even on the logits."""
+
+    def __init__(self):
+        super().__init__()
+
+        def convolution(inputs, outputs):
+            return nn.Sequential(
+                nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU(), Dropout(0.1), nn.BatchNorm2d(outputs)
+            )
+
+        self.layers = nn.Sequential(  # [1, 28, 28]
+            convolution(1, 16),  # [16, 28, 28]
+            nn.MaxPool2d(2),  # [16, 14, 14]
+            convolution(16, 32),  # [32, 14, 14]
+            nn.MaxPool2d(2),  # [32, 7, 7]
+            convolution(32, 32),  # [32, 7, 7]
+            convolution(32, 10),  # [10, 7, 7]
+            nn.MaxPool2d(2),  # [10, 3, 3]
+            nn.AvgPool2d(3),  # [10, 1, 1]
+            nn.Flatten(),  # [10]
+            nn.LogSoftmax(dim=1),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layers(images)
 
 
 class S7Block3(nn.Module):
@@ -46,6 +102,8 @@ class S7Block3(nn.Module):
 
 
 NETWORKS = {
+    "S5/step1_first_network": S5Step1,
+    "S6/part2_step3_global_pooling": S6Part2Step3,
     "S7/block3": S7Block3,
 }
 

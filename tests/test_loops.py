@@ -91,6 +91,27 @@ def test_an_epoch_is_plain_stochastic_gradient_descent(digits):
     assert torch.allclose(weights(model), weights(twin), atol=1e-6)
 
 
+def test_pieces_of_a_batch_give_the_gradient_of_the_batch(digits, monkeypatch):
+    """One step on 96 images in pieces of 64 and 32, against the same step on all of them at once."""
+    results = []
+    for size in (loops.piece_size(nn.Linear(1, 1)), 1_000):
+        monkeypatch.setattr(loops, "piece_size", lambda model, size=size: size)
+        torch.manual_seed(1)
+        model = models.build("S5/step1_first_network")
+        loader = InMemoryLoader(digits.train_images, digits.train_labels, 96)
+        score = loops.train_epoch(model, loader, torch.optim.SGD(model.parameters(), lr=0.1))
+        results.append((weights(model), score))
+    (pieces, score_of_pieces), (whole, score_of_whole) = results
+    assert torch.allclose(pieces, whole, atol=1e-7, rtol=1e-5)
+    assert score_of_pieces.loss == pytest.approx(score_of_whole.loss, rel=1e-6)
+    assert (score_of_pieces.correct, score_of_pieces.total) == (score_of_whole.correct, 96)
+
+
+def test_batchnorm_needs_the_whole_batch():
+    assert loops.piece_size(models.build("S5/step1_first_network")) == 64
+    assert loops.piece_size(models.build("S7/block3")) > 60_000
+
+
 def test_testing_changes_nothing(digits):
     model = network()
     _, test = loaders(digits)

@@ -1,0 +1,57 @@
+"""The networks against the sources: parameters to the unit, shapes layer by layer, what they give."""
+
+import pytest
+import torch
+from torch import nn
+
+from common import anatomy, models
+from common.layers import Dropout
+
+# Outputs of the convolution, pooling and dense layers, in order.
+SHAPES = {
+    "S5/step1_first_network": [
+        (32, 26, 26), (64, 24, 24), (64, 12, 12), (128, 10, 10), (256, 8, 8), (256, 4, 4), (50,), (10,),
+    ],
+    "S6/part2_step3_global_pooling": [
+        (16, 28, 28), (16, 14, 14), (32, 14, 14), (32, 7, 7), (32, 7, 7), (10, 7, 7), (10, 3, 3), (10, 1, 1),
+    ],
+    "S7/block3": [
+        (32, 26, 26), (8, 26, 26), (10, 24, 24), (10, 12, 12), (16, 12, 12), (10, 12, 12),
+        (10, 10, 10), (16, 8, 8), (16, 6, 6), (16, 1, 1), (10, 1, 1),
+    ],
+}  # fmt: skip
+PARAMETERS = {"S5/step1_first_network": 593_200, "S6/part2_step3_global_pooling": 17_118, "S7/block3": 7_904}
+
+
+def test_every_network_is_listed_here():
+    assert set(models.NETWORKS) == set(SHAPES) == set(PARAMETERS)
+
+
+@pytest.mark.parametrize("step", models.NETWORKS)
+def test_parameters_to_the_unit_by_both_counts(step):
+    network = models.build(step)
+    assert anatomy.count_parameters(network) == PARAMETERS[step]
+    assert f"Total params: {PARAMETERS[step]:,}\n" in anatomy.summary(network)
+
+
+@pytest.mark.parametrize("step", models.NETWORKS)
+def test_shapes_layer_by_layer(step):
+    assert [layer.shape for layer in anatomy.layers(models.build(step))] == SHAPES[step]
+
+
+@pytest.mark.parametrize("step", models.NETWORKS)
+def test_outputs_are_log_probabilities(step):
+    outputs = models.build(step).eval()(torch.randn(5, 1, 28, 28)).detach()
+    assert outputs.shape == (5, 10)
+    assert outputs.exp().sum(dim=1).tolist() == pytest.approx([1] * 5, abs=1e-5)
+
+
+def test_the_order_of_the_layers_in_a_block():
+    """Conv, ReLU, BatchNorm, Dropout is not conv, ReLU, Dropout, BatchNorm: each source has its own order."""
+    block3 = models.build("S7/block3").layers
+    assert [type(module) for module in block3[0]] == [nn.Conv2d, nn.ReLU, nn.BatchNorm2d, nn.Dropout2d]
+    pooling = models.build("S6/part2_step3_global_pooling").layers
+    assert [type(module) for module in pooling[0]] == [nn.Conv2d, nn.ReLU, Dropout, nn.BatchNorm2d]
+    assert [type(module) for module in pooling[5]] == [nn.Conv2d, nn.ReLU, Dropout, nn.BatchNorm2d]
+    first = models.build("S5/step1_first_network").layers
+    assert [type(module) for module in first[2:5]] == [nn.Conv2d, nn.MaxPool2d, nn.ReLU]
