@@ -212,6 +212,7 @@ def test_a_quoted_number_is_recomputed(monkeypatch):
 @pytest.mark.parametrize("path", report.texts(), ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_every_quoted_number_agrees_with_its_record(path):
     text = path.read_text(encoding="utf-8")
+    assert len(report.QUOTED.findall(text)) == text.count("<!--"), "a line break parts a number from its unit or source"
     assert report.fill(text) == text, "`python3 course.py report` writes today's numbers"
 
 
