@@ -8,7 +8,7 @@ import zipfile
 
 import torch
 
-from common import models
+from common import models, speed
 from common.data import Digits
 from common.errors import UserError
 from common.files import write_atomically
@@ -22,7 +22,7 @@ class Checkpoint:
     recipe describes.
     """
 
-    def __init__(self, options: Options, recipe: Recipe, digits: Digits):
+    def __init__(self, options: Options, recipe: Recipe, digits: Digits, device: torch.device):
         """With `options.resume`, read the file at once: a run that cannot go on ends before it has written anything.
 
         Without it `fit` starts anew and overwrites the file. Raises what `load` raises.
@@ -34,6 +34,8 @@ class Checkpoint:
             "data": digits.sha256,
             "training images": len(digits.train_labels),
             "protocol": options.protocol,
+            "precision": speed.precision(options, device),
+            "compile": options.compile,
         }
         self.resumed = self.load() if options.resume else None
 

@@ -10,15 +10,15 @@ class Dropout(nn.Dropout):
 
     Each value is kept or not by 16 random bits of its own, so `p` is met to within 2**-17; what is kept is scaled by
     1 / (1 - p), as in PyTorch. The bits follow from torch's global generator: equal seeds give equal masks, and a
-    resumed run goes on with the masks that would have followed. On other devices this is nn.Dropout.
+    resumed run goes on with the masks that would have followed. On other devices, and compiled, this is nn.Dropout.
     """
 
     def forward(self, values: Tensor) -> Tensor:
         """`values` of any shape, in training with a share of `p` set to zero."""
-        if not self.training or values.device.type != "cpu" or self.p in (0, 1):
+        if not self.training or values.device.type != "cpu" or self.p in (0, 1) or torch.compiler.is_compiling():
             return super().forward(values)
         seed = int(torch.randint(2**63 - 1, ()))
         words = np.random.SFC64(seed).random_raw(-(-values.numel() // 4))  # 64 bits are four draws
         draws = torch.from_numpy(words.view(np.int16))[: values.numel()].view(values.shape)
         kept = draws >= round(self.p * 2**16) - 2**15  # int16 runs from -2**15
-        return values * (kept / (1 - self.p))
+        return values * kept.to(values.dtype).mul_(1 / (1 - self.p))

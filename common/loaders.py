@@ -39,11 +39,12 @@ def classic_loader(
 
 
 class DigitDataset(Dataset):
-    """Pairs (transformed image, label) of uint8 images [N, S, S] that the transform gets as PIL images."""
+    """Pairs (transformed image, label) of uint8 images [N, S, S]; `decode` makes the PIL image that is transformed."""
 
     def __init__(self, images: Tensor, labels: Tensor, transform):
         """See the class."""
         self.images, self.labels, self.transform = images.cpu().numpy(), labels.tolist(), transform
+        self.decode = Image.fromarray
 
     def __len__(self) -> int:
         """The number of images."""
@@ -51,7 +52,7 @@ class DigitDataset(Dataset):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         """The image, changed anew at each call, and its label."""
-        return self.transform(Image.fromarray(self.images[index])), self.labels[index]
+        return self.transform(self.decode(self.images[index])), self.labels[index]
 
 
 def image_transform(augmentation: Augmentation, side: int) -> transforms.Compose:
@@ -95,19 +96,19 @@ class InMemoryLoader:
         """One epoch. Everything random is drawn and moved to the device before the first batch, never in between."""
         augmentation, device = self.augmentation, self.images.device
         draws = draw(self.total, self.images.shape[-1], augmentation, self.generator, self.shuffle)
-        rows = draws.order.to(device).split(self.batch_size)
-        if augmentation.crop_probability:
-            crops = _positions(draws.crop, self.batch_size, device)
+        size = self.batch_size * max(1, 512 // self.batch_size)  # a few batches at once: small ones cost mostly calls
+        rows = draws.order.to(device).split(size)
+        crops = _positions(draws.crop, size, device)
         if _warps(augmentation):
-            matrices = inverse_matrix(draws.angle, draws.translation, draws.scale, draws.shear)
-            matrices = matrices.to(device).split(self.batch_size)
-        for batch, row in enumerate(rows):
+            matrices = inverse_matrix(draws.angle, draws.translation, draws.scale, draws.shear).to(device).split(size)
+        for part, row in enumerate(rows):
             images = self.images.index_select(0, row).unsqueeze(1).float()
             if augmentation.crop_probability:
-                images[crops[batch]] = central_crop(images[crops[batch]], augmentation.crop_size)
+                images[crops[part]] = central_crop(images[crops[part]], augmentation.crop_size)
             if _warps(augmentation):
-                images = _resample(images, matrices[batch], augmentation.interpolation)
-            yield images.div_(255).sub_(MEAN).div_(STD), self.labels.index_select(0, row)
+                images = _resample(images, matrices[part], augmentation.interpolation)
+            images, labels = images.div_(255).sub_(MEAN).div_(STD), self.labels.index_select(0, row)
+            yield from zip(images.split(self.batch_size), labels.split(self.batch_size), strict=True)
 
     def state_dict(self) -> dict[str, Tensor]:
         """The generator's state, a ByteTensor. Saved between two epochs, it is all that the next epoch depends on."""
@@ -215,10 +216,10 @@ def _resample(images: Tensor, matrix: Tensor, interpolation: str) -> Tensor:
     return functional.grid_sample(images, along_x * x + shift + along_y * y, interpolation, align_corners=False)
 
 
-def _positions(mask: Tensor, batch_size: int, device) -> tuple[Tensor, ...]:
-    """For each batch the rows in it where `mask` is true: counted on the CPU, moved to the device in one copy."""
-    counts = [int(part.sum()) for part in mask.split(batch_size)]
-    return (mask.nonzero().squeeze(1) % batch_size).to(device).split(counts)
+def _positions(mask: Tensor, size: int, device) -> tuple[Tensor, ...]:
+    """For each part of `size` the rows where `mask` is true: counted on the CPU, moved to the device in one copy."""
+    counts = [int(part.sum()) for part in mask.split(size)]
+    return (mask.nonzero().squeeze(1) % size).to(device).split(counts)
 
 
 def _warps(augmentation: Augmentation) -> bool:

@@ -1,21 +1,21 @@
 """Train and measure a network: plain loops, to be read from top to bottom."""
 
+import dataclasses
 import math
 import os
 import time
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the field's name for it
 from tqdm.auto import tqdm
 
-from common.checkpoints import Checkpoint
+from common import speed
 from common.errors import UserError
-from common.recipe import Recipe, in_notebook
+from common.recipe import Options, Recipe, in_notebook
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Score:
     """What a pass over some images gave: mean loss per image, and how many of them were classified correctly."""
 
@@ -27,6 +27,10 @@ class Score:
     def accuracy(self) -> float:
         """In per cent: correct / total, never a mean of batch means."""
         return 100 * self.correct / self.total
+
+    def row(self, part: str) -> dict:
+        """The three numbers as a history keeps them: `test_loss`, `test_correct`, `test_total` for the part "test"."""
+        return {f"{part}_{name}": value for name, value in dataclasses.asdict(self).items()}
 
 
 class Interrupted(UserError):
@@ -46,20 +50,23 @@ def choose_device(name: str = "auto") -> torch.device:
     return torch.device(name)
 
 
-def train_epoch(model: nn.Module, batches, optimizer: torch.optim.Optimizer, description: str = "training") -> Score:
+def train_epoch(
+    model: nn.Module, batches, optimizer, description: str = "training", forward=None, piece_size: int = 2**62
+) -> Score:
     """One pass over the training batches, one step of the optimizer for each.
 
-    A batch goes through the network in the pieces that `piece_size` allows; their gradients add up to the batch's. The
-    score counts each image with the weights of the moment it was seen, augmented and with dropout on.
+    `forward` computes the log-probabilities; it is the model itself, or a faster way to the same (`common.speed`). A
+    batch goes through it in pieces of at most `piece_size` images; their gradients add up to the batch's. The score
+    counts each image with the weights of the moment it was seen, augmented and with dropout on.
     """
     device = next(model.parameters()).device
     model.train()
-    counter, size = _Counter(device), piece_size(model)
+    forward, counter = forward or model, _Counter(device)
     for images, labels in _progress(batches, description):
         images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
         optimizer.zero_grad()
-        for some_images, some_labels in zip(images.split(size), labels.split(size), strict=True):
-            log_probabilities = model(some_images)
+        for some_images, some_labels in _pieces(images, labels, piece_size):
+            log_probabilities = forward(some_images)
             loss = F.nll_loss(log_probabilities, some_labels)
             (loss * (len(some_labels) / len(labels))).backward()
             counter.add(loss.detach(), log_probabilities.detach(), some_labels)
@@ -67,28 +74,16 @@ def train_epoch(model: nn.Module, batches, optimizer: torch.optim.Optimizer, des
     return counter.score()
 
 
-def piece_size(model: nn.Module) -> int:
-    """How many images at a time `train_epoch` sends through the network.
-
-    On a CPU, 64: what a layer has written is then still in the cache when the next one reads it. A network with
-    BatchNorm needs the whole batch at once, for its means are the batch's; a GPU is fastest with it.
-    """
-    whole = 2**62
-    on_cpu = next(model.parameters()).device.type == "cpu"
-    batch_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
-    return 64 if on_cpu and not batch_norm else whole
-
-
 @torch.no_grad()
 def evaluate(model: nn.Module, batches, description: str = "testing") -> Score:
     """One pass over the batches with the weights as they are: no dropout, BatchNorm's running means."""
     device = next(model.parameters()).device
     model.eval()
-    counter = _Counter(device)
+    counter, size = _Counter(device), speed.piece_size(model, training=False)
     for images, labels in _progress(batches, description):
-        images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
-        log_probabilities = model(images)
-        counter.add(F.nll_loss(log_probabilities, labels), log_probabilities, labels)
+        for some_images, some_labels in _pieces(images.to(device), labels.to(device), size):
+            log_probabilities = model(some_images)
+            counter.add(F.nll_loss(log_probabilities, some_labels), log_probabilities, some_labels)
     return counter.score()
 
 
@@ -97,50 +92,52 @@ def predict(model: nn.Module, batches) -> Tensor:
     """The network's log-probabilities for every image, float32 [N, 10], on the CPU, in the order of the batches."""
     device = next(model.parameters()).device
     model.eval()
-    return torch.cat([model(images.to(device)).cpu() for images, _ in batches])
+    size = speed.piece_size(model, training=False)
+    return torch.cat([model(some.to(device)).cpu() for images, _ in batches for some in images.split(size)])
 
 
-def fit(
-    model: nn.Module, train_batches, test_batches, recipe: Recipe, checkpoint: Checkpoint | None = None
-) -> list[dict]:
+def fit(model: nn.Module, train_batches, test_batches: dict, recipe: Recipe, options: Options, checkpoint=None) -> list:
     """Train for `recipe.epochs` epochs and return the history: one dict of measurements per epoch.
 
-    `test_batches` are only ever looked at: nothing is chosen by them, and the result of a run is its last epoch. With a
-    `checkpoint` the run is saved after each epoch; interrupted and resumed with the same number of threads on a CPU, it
-    ends with bit-identical weights. Raises UserError when the loss stops being a number, and Interrupted on Ctrl-C.
+    `test_batches` holds a loader for each protocol; those that `options.protocol` asks for are measured. They are only
+    ever looked at: nothing is chosen by them, and the result of a run is its last epoch. With a `Checkpoint` the run is
+    saved after each epoch; interrupted and resumed with the same number of threads on a CPU, it ends with bit-identical
+    weights. Raises UserError when the loss stops being a number, and Interrupted on Ctrl-C.
     """
+    measured = _measured(test_batches, options.protocol)
+    speed.keep_memory()
+    speed.arrange(model)
+    compiled_for = recipe.batch_size if speed.compiles(recipe, options, train_batches.total) else None
+    if options.compile and not compiled_for:
+        print(f"{'machine':<11}not compiled: the run is too short to gain by it, or there is no C++ compiler here")
+    forward = speed.forward(model, speed.precision(options, next(model.parameters()).device), compiled_for)
     optimizer = torch.optim.SGD(model.parameters(), lr=recipe.lr, momentum=recipe.momentum)
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, recipe.lr_step or recipe.epochs, recipe.lr_gamma)
-    run = _Run(model, optimizer, schedule, train_batches, test_batches)
+    run = _Run(model, optimizer, schedule, train_batches, *measured.values())
     if checkpoint and checkpoint.resumed:
         run.restore(checkpoint.resumed)
     elif checkpoint:
         checkpoint.save(run.state())  # an unwritable folder shows now, not after the first epoch
+    for row in run.history:
+        print(log_line(row, recipe.epochs))
     try:
         for epoch in range(len(run.history) + 1, recipe.epochs + 1):
             started = time.perf_counter()
             lr = optimizer.param_groups[0]["lr"]
-            train = train_epoch(model, train_batches, optimizer, f"epoch {epoch}/{recipe.epochs}")
+            train = train_epoch(
+                model, train_batches, optimizer, f"epoch {epoch}/{recipe.epochs}", forward, speed.piece_size(model)
+            )
             if not math.isfinite(train.loss):
                 raise UserError(
                     f"The training loss is {train.loss} in epoch {epoch}; try a lower learning rate than {lr}."
                 )
-            test = evaluate(model, test_batches)
+            row = {"epoch": epoch, "lr": lr, **train.row("train")}
+            for name, batches in measured.items():
+                row |= evaluate(model, batches).row(name)
+                row.setdefault("seconds", time.perf_counter() - started)  # a second protocol is not the run's own time
             schedule.step()
-            run.history.append(
-                {
-                    "epoch": epoch,
-                    "lr": lr,
-                    "train_loss": train.loss,
-                    "train_correct": train.correct,
-                    "train_total": train.total,
-                    "test_loss": test.loss,
-                    "test_correct": test.correct,
-                    "test_total": test.total,
-                    "seconds": time.perf_counter() - started,
-                }
-            )
-            print(log_line(run.history[-1], recipe.epochs), flush=True)
+            run.history.append(row)
+            print(log_line(row, recipe.epochs), flush=True)
             if checkpoint:
                 checkpoint.save(run.state())
     except KeyboardInterrupt:
@@ -153,6 +150,15 @@ def fit(
     return run.history
 
 
+def _measured(test_batches: dict, protocol: str) -> dict:
+    """The loaders that this run measures, by the name that their numbers get in the history: "test" and "source"."""
+    if protocol == "both":
+        return {"test" if name == "held-out" else name: batches for name, batches in test_batches.items()}
+    if protocol not in test_batches:
+        raise UserError(f"--protocol {protocol}: this step's source measured the test images; use held-out.")
+    return {"test": test_batches[protocol]}
+
+
 def log_line(row: dict, epochs: int) -> str:
     """One epoch of a history as one aligned line."""
     train = Score(row["train_loss"], row["train_correct"], row["train_total"])
@@ -162,6 +168,11 @@ def log_line(row: dict, epochs: int) -> str:
         f"train loss {train.loss:.4f} accuracy {train.accuracy:6.2f} %  "
         f"test loss {test.loss:.4f} accuracy {test.accuracy:6.2f} %  {row['seconds']:5.1f} s"
     )
+
+
+def _pieces(images: Tensor, labels: Tensor, size: int):
+    """The batch as pairs of at most `size` images and their labels."""
+    return zip(images.split(size), labels.split(size), strict=True)
 
 
 class _Counter:

@@ -1,110 +1,22 @@
-"""The networks of the course, one plain class each, named after their step. Shapes are [channels, height, width].
-
-Every network takes normalised images, float32 [N, 1, 28, 28], and gives log-probabilities, float32 [N, 10].
-"""
+"""Each step's network by its name: untrained, trained, and as source text."""
 
 import inspect
 
-from torch import Tensor, nn
+from torch import nn
 
+from common import networks
 from common.errors import UserError
-from common.layers import Dropout
 from common.recipe import ROOT
 
-
-class S5Step1(nn.Module):
-    """593,200 parameters: wider with every convolution, and a dense layer that holds a third of all weights."""
-
-    def __init__(self):
-        super().__init__()
-        self.layers = nn.Sequential(  # [1, 28, 28]
-            nn.Conv2d(1, 32, 3),  # [32, 26, 26]
-            nn.ReLU(),
-            nn.Conv2d(32, 64, 3),  # [64, 24, 24]
-            nn.MaxPool2d(2),  # [64, 12, 12]
-            nn.ReLU(),
-            nn.Conv2d(64, 128, 3),  # [128, 10, 10]
-            nn.ReLU(),
-            nn.Conv2d(128, 256, 3),  # [256, 8, 8]
-            nn.MaxPool2d(2),  # [256, 4, 4]
-            nn.ReLU(),
-            nn.Flatten(),  # [4096]
-            nn.Linear(4096, 50),
-            nn.ReLU(),
-            nn.Linear(50, 10),
-            nn.LogSoftmax(dim=1),
-        )
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.layers(images)
-
-
-class S6Part2Step3(nn.Module):
-    """17,118 parameters: global average pooling, no dense head; ReLU, Dropout and BatchNorm even on the logits."""
-
-    def __init__(self):
-        super().__init__()
-
-        def convolution(inputs, outputs):
-            return nn.Sequential(
-                nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU(), Dropout(0.1), nn.BatchNorm2d(outputs)
-            )
-
-        self.layers = nn.Sequential(  # [1, 28, 28]
-            convolution(1, 16),  # [16, 28, 28]
-            nn.MaxPool2d(2),  # [16, 14, 14]
-            convolution(16, 32),  # [32, 14, 14]
-            nn.MaxPool2d(2),  # [32, 7, 7]
-            convolution(32, 32),  # [32, 7, 7]
-            convolution(32, 10),  # [10, 7, 7]
-            nn.MaxPool2d(2),  # [10, 3, 3]
-            nn.AvgPool2d(3),  # [10, 1, 1]
-            nn.Flatten(),  # [10]
-            nn.LogSoftmax(dim=1),
-        )
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.layers(images)
-
-
-class S7Block3(nn.Module):
-    """7,904 parameters: 3x3 convolutions, 1x1 convolutions to narrow them, global average pooling, no dense layer."""
-
-    def __init__(self):
-        super().__init__()
-
-        def convolution(inputs, outputs, kernel_size, padding=0):
-            return nn.Sequential(
-                nn.Conv2d(inputs, outputs, kernel_size, padding=padding, bias=False),
-                nn.ReLU(),
-                nn.BatchNorm2d(outputs),
-                nn.Dropout2d(0.01),  # drops whole channels
-            )
-
-        self.layers = nn.Sequential(  # [1, 28, 28]
-            convolution(1, 32, 3),  # [32, 26, 26]
-            convolution(32, 8, 1),  # [8, 26, 26]
-            convolution(8, 10, 3),  # [10, 24, 24]
-            nn.MaxPool2d(2),  # [10, 12, 12]
-            convolution(10, 16, 3, padding=1),  # [16, 12, 12]
-            convolution(16, 10, 1),  # [10, 12, 12]
-            convolution(10, 10, 3),  # [10, 10, 10]
-            convolution(10, 16, 3),  # [16, 8, 8]
-            convolution(16, 16, 3),  # [16, 6, 6]
-            nn.AvgPool2d(6),  # [16, 1, 1]
-            nn.Conv2d(16, 10, 1, bias=False),  # [10, 1, 1]
-            nn.Flatten(),  # [10]
-            nn.LogSoftmax(dim=1),
-        )
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.layers(images)
-
-
 NETWORKS = {
-    "S5/step1_first_network": S5Step1,
-    "S6/part2_step3_global_pooling": S6Part2Step3,
-    "S7/block3": S7Block3,
+    "S5/step1_first_network": networks.S5Step1,
+    "S6/part2_step1_dense_head": networks.S6Part2Step1,
+    "S6/part2_step2_strided": networks.S6Part2Step2,
+    "S6/part2_step2_fixed": networks.S6Part2Step2Fixed,
+    "S6/part2_step3_global_pooling": networks.S6Part2Step3,
+    "S7/block1": networks.S7Block1,
+    "S7/block2": networks.S7Block3,  # block 3 keeps block 2's network and trains it by another recipe
+    "S7/block3": networks.S7Block3,
 }
 
 

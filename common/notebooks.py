@@ -47,13 +47,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="course.py notebooks", description=__doc__.split(":")[0] + ".")
     parser.add_argument("step", nargs="*", help="such as S7/block3 (default: every lesson)")
     parser.add_argument("--force", action="store_true", help="execute also what has not changed")
+    parser.add_argument("--reuse", action="store_true", help="take the training from the study's seed 1, if it is here")
     options = parser.parse_args(arguments)
-    update(SESSIONS, options.step, options.force)
+    update(SESSIONS, options.step, options.force, options.reuse)
 
 
-def update(sessions: Path, steps: list[str] | tuple[str, ...] = (), force: bool = False) -> None:
+def update(sessions: Path, steps=(), force: bool = False, reuse: bool = False) -> None:
     """Bring the notebooks of `steps` (all when empty) under `sessions` up to date, one printed line each.
 
+    With `reuse`, a lesson whose study has left seed 1's checkpoint goes on from there: the same numbers, no training.
     Raises UserError for an unknown step, and NotExecutedError at the first lesson that fails; its old notebook stays.
     """
     for step, lesson in _chosen(sessions, steps).items():
@@ -69,7 +71,7 @@ def update(sessions: Path, steps: list[str] | tuple[str, ...] = (), force: bool 
         else:
             print(f"running    {step}.py, in full; this can take minutes", flush=True)
             get_mnist()
-            _execute(new, path)
+            _execute(new, path, _trained_already(step) if reuse else {})
         content = (nbformat.writes(new) + "\n").encode()
         write_atomically(path, content)
         print(
@@ -187,7 +189,16 @@ def _name_cells(cells: list[NotebookNode], old: list[NotebookNode]) -> None:
         taken.add(cell.id)
 
 
-def _execute(notebook: NotebookNode, path: Path) -> None:
+def _trained_already(step: str) -> dict[str, str]:
+    """The variables with which a lesson goes on from the checkpoint of its study's seed 1; none if there is none."""
+    studied = ROOT / "runs" / "study" / step / "seed-1" / "checkpoint.pt"
+    if not studied.exists():
+        return {}
+    write_atomically(ROOT / "runs" / step / "checkpoint.pt", studied.read_bytes())
+    return {"COURSE_PROTOCOL": "both", "COURSE_RESUME": "1"}
+
+
+def _execute(notebook: NotebookNode, path: Path, variables: dict[str, str]) -> None:
     """Run every cell of `notebook` in the folder of `path`, with this interpreter; raises NotExecutedError."""
     # With no folder to look for kernels in, "python3" can only be the one of this interpreter.
     kernel = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
@@ -195,7 +206,8 @@ def _execute(notebook: NotebookNode, path: Path) -> None:
     client = NotebookClient(notebook, km=kernel, timeout=None, record_timing=False, **quiet)
     number = 0
     try:
-        with client.setup_kernel(cleanup_kc=True, cwd=str(path.parent), env=kernel_environment(quick=False)):
+        environment = kernel_environment(quick=False) | variables
+        with client.setup_kernel(cleanup_kc=True, cwd=str(path.parent), env=environment):
             for index, cell in enumerate(notebook.cells):
                 number += cell.cell_type == "code"
                 client.execute_cell(cell, index)

@@ -119,3 +119,57 @@ def receptive_fields(image: Tensor, rows: list[Layer]) -> Figure:
     axis.spines[:].set_visible(False)
     axis.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), title="one output sees")
     return figure
+
+
+def neurons(layers: list[list[str]], connections: list[dict[tuple[int, int], str]]) -> Figure:
+    """A small network: a column of circles for each layer, from left to right, and its labelled connections.
+
+    `connections[k]` maps (from, to), neurons of layer k and k + 1 counted from the top, to the label of the line.
+    """
+    figure, axis = plt.subplots(figsize=(2.6 * len(layers), 3))
+    for column, pairs in enumerate(connections):
+        for (source, target), label in pairs.items():
+            axis.plot([column, column + 1], [-source, -target], color="gray", linewidth=1, zorder=1)
+            share = 0.3 if source != target else 0.5  # of the way: where lines cross, two labels would meet
+            place = (column + share, -source - share * (target - source))
+            box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+            axis.text(*place, label, ha="center", va="center", fontsize="small", bbox=box)
+    for column, names in enumerate(layers):
+        axis.scatter([column] * len(names), [-row for row in range(len(names))], s=2600, color="#dce9f5", zorder=2)
+        for row, name in enumerate(names):
+            axis.text(column, -row, name, ha="center", va="center", fontsize="small")
+    axis.set(xlim=(-0.35, len(layers) - 0.65), ylim=(0.6 - max(map(len, layers)), 0.4))
+    axis.set_axis_off()
+    return figure
+
+
+def error_curves(errors: dict[float, list[float]], start: int, floor: float) -> Figure:
+    """The error over the steps, a curve for each learning rate: the first `start` steps, and all on a logarithmic axis.
+
+    The second panel ends at `floor`: what lies below is the rounding of the arithmetic.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6))
+    colors = plt.colormaps["viridis"](np.linspace(0, 0.9, len(errors)))
+    for (rate, values), color in zip(errors.items(), colors, strict=True):
+        left.plot(values[: start + 1], color=color, label=f"{rate:g}")
+        right.plot([value if value >= floor else np.nan for value in values], color=color, label=f"{rate:g}")
+    left.set(title=f"the first {start:,} steps", xlabel="step", ylabel="error", ylim=(0, None))
+    right.set(title="on a logarithmic axis", xlabel="step", yscale="log")
+    right.legend(title="learning rate", loc="center left", bbox_to_anchor=(1.02, 0.5))
+    return figure
+
+
+def ladder(names: list[str], seconds: list[list[float]], limit: float) -> Figure:
+    """Seconds an epoch of each rung: the median as a bar, minimum and maximum as a line; dotted the machine's limit."""
+    middle = [float(np.median(values)) for values in seconds]
+    spread = [[m - min(values) for m, values in zip(middle, seconds, strict=True)]]
+    spread += [[max(values) - m for m, values in zip(middle, seconds, strict=True)]]
+    figure, axis = plt.subplots(figsize=(9, 0.45 * len(names) + 1))
+    axis.barh(names, middle, xerr=spread, color="#1f77b4", ecolor="gray")
+    axis.axvline(limit, color="gray", linestyle=":", label=f"least possible here: {limit:.1f} s")
+    for row, value in enumerate(middle):
+        axis.annotate(f" {value:.1f}", (max(seconds[row]), row), va="center")
+    axis.set(xlabel="seconds an epoch of 60,000 images", xlim=(0, 1.15 * max(map(max, seconds))))
+    axis.invert_yaxis()
+    axis.legend(loc="lower right")
+    return figure

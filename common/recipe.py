@@ -72,10 +72,12 @@ class Options:
     data: str
     limit: int | None
     device: str
-    protocol: str
+    protocol: str  # "held-out", "source" or "both"
     quick: bool
     resume: bool
     out: Path
+    precision: str = "auto"
+    compile: bool = False
 
 
 def in_notebook() -> bool:
@@ -116,6 +118,8 @@ def command_line(
         quick=quick,
         resume=values.resume,
         out=values.out or ROOT / "runs" / ("quick" if quick else "") / recipe.step,
+        precision=values.precision,
+        compile=values.compile,
     )
     return recipe, options
 
@@ -151,10 +155,17 @@ def _parser(recipe: Recipe) -> argparse.ArgumentParser:
     add("--limit", type=_whole("--limit", 1), metavar="N", help="use only the first N training images (default: all)")
     add(
         "--protocol",
-        type=_one_of("--protocol", "held-out", "source"),
+        type=_one_of("--protocol", "held-out", "source", "both"),
         default="held-out",
-        help="what the test numbers are measured on: the test images, or what the step's source used",
+        help="what the test numbers are measured on: the test images, what the step's source used, or both in turn",
     )
+    add(
+        "--precision",
+        type=_one_of("--precision", "auto", "float32", "bfloat16"),
+        default="auto",
+        help="arithmetic of the training: auto is bfloat16 on a CPU with matrix units for it, else float32",
+    )
+    add("--compile", **_switch("--compile"), help="compile the network where the run is long enough to gain by it")
     add("--quick", **_switch("--quick"), help="a small run on the built-in digits: every step, other numbers")
     add("--resume", **_switch("--resume"), help="go on from the last checkpoint in the output folder")
     add("--out", type=_folder, metavar="DIR", help="where the results go (default: runs/STEP in the course's folder)")

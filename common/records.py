@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from common import anatomy, models
+from common import anatomy, models, speed
 from common.data import Digits
 from common.errors import UserError
 from common.files import write_atomically
@@ -47,12 +47,12 @@ def machine(device: torch.device) -> dict:
     }
 
 
-def machine_line(device: torch.device) -> str:
+def machine_line(device: torch.device, options: Options) -> str:
     """The machine as one line of a run's output."""
     here = machine(device)
     return (
-        f"{'machine':<11}{here['device']}, {here['threads']} threads, {here['machine']}, "
-        f"torch {here['torch']}, Python {here['python']}"
+        f"{'machine':<11}{here['device']}, {here['threads']} threads, {speed.precision(options, device)}, "
+        f"{here['machine']}, torch {here['torch']}, Python {here['python']}"
     )
 
 
@@ -67,15 +67,15 @@ def source_sha256(recipe: Recipe) -> str:
 
 
 def make(recipe: Recipe, options: Options, model: nn.Module, digits: Digits, history: list[dict]) -> dict:
-    """The record of one run, in the form of the step's record: a list of runs with a single entry."""
+    """The record of one run, in the form of the step's record: a list of runs, with an entry for each protocol."""
     device = next(model.parameters()).device
-    run = {
-        "seed": recipe.seed,
-        "protocol": options.protocol,
-        **machine(device),
-        "seconds": sum(row["seconds"] for row in history),
-        "history": history,
-    }
+    here = {**machine(device), "precision": speed.precision(options, device), "compile": options.compile}
+    seconds = sum(row["seconds"] for row in history)
+    histories = _by_protocol(history, options.protocol)
+    runs = [
+        {"seed": recipe.seed, "protocol": protocol, **here, "seconds": seconds, "history": rows}
+        for protocol, rows in histories.items()
+    ]
     return {
         "step": recipe.step,
         "recipe": {name: value for name, value in dataclasses.asdict(recipe).items() if name not in ("step", "seed")},
@@ -87,7 +87,7 @@ def make(recipe: Recipe, options: Options, model: nn.Module, digits: Digits, his
             "train": len(digits.train_labels),
             "test": len(digits.test_labels),
         },
-        "runs": [run],
+        "runs": runs,
     }
 
 
@@ -173,6 +173,18 @@ def measure(run: dict, parameters: int) -> dict[str, float]:
             accuracy(run, -back) for back in (1, 2, 3)[: len(run["history"])]
         ),
     }
+
+
+def _by_protocol(history: list[dict], protocol: str) -> dict[str, list[dict]]:
+    """A history that measured both protocols as the two that would have measured one each."""
+    if "source_total" not in history[-1]:
+        return {"held-out" if protocol == "both" else protocol: history}
+    held_out = [{name: value for name, value in row.items() if not name.startswith("source_")} for row in history]
+    source = [
+        {**row, **{f"test_{name}": full[f"source_{name}"] for name in ("loss", "correct", "total")}}
+        for row, full in zip(held_out, history, strict=True)
+    ]
+    return {"held-out": held_out, "source": source}
 
 
 def _not_default(value) -> dict:

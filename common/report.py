@@ -1,20 +1,23 @@
 """Tables as text: a run held against its targets, a step's recorded runs, and the tables of the READMEs."""
 
 import argparse
+import json
 import re
 import statistics
 from pathlib import Path
 
 from torch import nn
 
-from common import records
+from common import bench, records
 from common.data import Digits
 from common.errors import UserError
 from common.files import write_atomically
 from common.recipe import ROOT, Target, in_notebook
 
 # A number with its unit, directly followed by the query it answers in an HTML comment, which no renderer shows.
-QUOTED = re.compile(r"(?:\?|\d[\d,.]*)(?: %| points| minutes)?<!--(?P<query>S\d[^>]*?)-->")
+QUOTED = re.compile(
+    r"(?:\?|\d[\d,.]*)(?: %| points| minutes| seconds| times| MB)?<!--(?P<query>(?:bench )?S\d[^>]*?)-->"
+)
 
 NOTHING_YET = f"{'recorded':<11}nothing yet; `course.py study` measures a step over several seeds"
 
@@ -116,8 +119,13 @@ def quote(query: str) -> str:
     A query is `STEP [source] QUANTITY [at EPOCH]`: a quantity over the recorded seeds, by the source's protocol where
     it says so, at the last epoch where it does not say which; for example `S7/block3 source mean at 13`. `wrong` is the
     mean number of mistakes in 10,000 images, `gap` how far the source's protocol lies above the held-out one,
-    `training` the accuracy on training images as they were seen.
+    `training` the accuracy on training images as they were seen, `best` the mean of each seed's best epoch, and
+    `flattery` how far that lies above the mean of the last. `bench STEP WAY QUANTITY` is a number of the recorded
+    benchmark: `seconds`, `ratio`, `limit` or `memory` of one of `common.bench.WAYS`.
     """
+    timed = re.fullmatch(r"bench (S\d+/\w+) (\w+) (\w+)", query)
+    if timed:
+        return bench.quotable(json.loads(bench.RECORDED.read_text(encoding="utf-8")), *timed.groups()[:2])[timed[3]]
     found = re.fullmatch(r"(S\d+/\w+)( source)? (\w+)(?: at (\d+))?", query)
     if not found:
         raise UserError(f"A number's source must read `STEP [source] QUANTITY [at EPOCH]`, not {query!r}.")
@@ -138,6 +146,8 @@ def quote(query: str) -> str:
         "parameters": f"{record['parameters']:,}",
         "minutes": f"{statistics.fmean(run['seconds'] for run in runs) / 60:.0f} minutes",
     }
+    best = statistics.fmean(max(records.accuracy(run, row["epoch"]) for row in run["history"]) for run in runs)
+    quotable |= {"best": f"{best:.2f} %", "flattery": f"{best - records.summarise(record, protocol).mean:.2f} points"}
     if quantity == "gap":
         return f"{records.summarise(record, 'source').mean - records.summarise(record).mean:.2f} points"
     if quantity not in quotable:

@@ -1,67 +1,158 @@
-"""The benchmark: both loops do the same work, and its arithmetic is right. Nothing here asserts a speed."""
+"""The benchmark: every way does the same work, and its arithmetic is right. Nothing here asserts a speed."""
 
-import json
+import dataclasses
 
 import pytest
 import torch
 
-from common import bench, loops, models
+from common import bench, ladder, loops, models, ways
+from common.bench import Way
+from common.errors import UserError
 from common.loaders import InMemoryLoader
-from common.recipe import Recipe
+from common.recipe import Augmentation, Recipe
+
+PLAIN = Recipe("S7/block3", epochs=1, batch_size=32, lr=0.02, momentum=0.8)
 
 
-def trained(epoch):
+def digits(count=96):
+    generator = torch.Generator().manual_seed(2)
+    images = torch.randint(0, 256, (count, 28, 28), dtype=torch.uint8, generator=generator)
+    return images, torch.randint(0, 10, (count,), generator=generator)
+
+
+def trained(way, recipe=PLAIN):
+    """The weights after an epoch on the same batches in the given way."""
+    torch.manual_seed(1)
+    model = models.build(recipe.step)
+    train = ways.trainer(model, recipe, way)
+    torch.manual_seed(3)
+    train(InMemoryLoader(*digits(), recipe.batch_size))
+    return torch.cat([tensor.flatten().double() for tensor in model.state_dict().values()])
+
+
+EXACT = {
+    "numbers read once an epoch": {"read_each_batch": False},
+    "memory kept": {"read_each_batch": False, "keep_memory": True},
+}
+CLOSE = {
+    "channels innermost": {"read_each_batch": False, "channels_innermost": True},
+    "fused optimizer": {"read_each_batch": False, "fused_optimizer": True},
+}
+
+
+@pytest.mark.parametrize("change", EXACT.values(), ids=EXACT)
+def test_rungs_that_change_no_arithmetic_train_the_same_bits(change):
+    assert torch.equal(trained(Way(**change)), trained(bench.SOURCES))
+
+
+@pytest.mark.parametrize("change", CLOSE.values(), ids=CLOSE)
+def test_rungs_that_add_up_in_another_order_train_the_same_to_rounding(change):
+    """Rounding sends a few max-pools of random pixels to another pixel: a thousandth of the weights' length."""
+    weights = trained(bench.SOURCES)
+    assert (trained(Way(**change)) - weights).norm() < 2e-3 * weights.norm()
+
+
+def test_the_default_way_is_what_fit_does(tmp_path):
+    """The benchmark's "default" and the lessons' training end with the same bits."""
     torch.manual_seed(1)
     model = models.build("S7/block3")
-    generator = torch.Generator().manual_seed(2)
-    images = torch.randint(0, 256, (96, 28, 28), dtype=torch.uint8, generator=generator)
-    labels = torch.randint(0, 10, (96,), generator=generator)
+    images, labels = digits()
+    test = {"held-out": InMemoryLoader(images[:10], labels[:10], 10)}
+    options = dataclasses.replace(ways.options_of(bench.WAYS["default"]), out=tmp_path)
     torch.manual_seed(3)
-    result = epoch(model, InMemoryLoader(images, labels, 32), torch.optim.SGD(model.parameters(), 0.02, 0.8))
-    return torch.cat([tensor.flatten().double() for tensor in model.state_dict().values()]), result
+    loops.fit(model, InMemoryLoader(images, labels, 32), test, PLAIN, options)
+    weights = torch.cat([tensor.flatten().double() for tensor in model.state_dict().values()])
+    assert torch.equal(weights, trained(bench.WAYS["default"]))
 
 
-def test_the_sources_loop_and_ours_train_the_same_weights():
-    theirs, (_, correct) = trained(bench.sources_epoch)
-    ours, score = trained(loops.train_epoch)
-    assert torch.equal(theirs, ours)
-    assert score.correct == correct
+@pytest.mark.parametrize("kind", ["DataLoader", "cached", "no DataLoader", "in memory"])
+def test_every_loader_gives_every_image_once_with_its_label(kind):
+    images = torch.arange(50, dtype=torch.uint8).view(50, 1, 1).repeat(1, 28, 28)
+    loader = ways.make_loader(kind, images, torch.arange(50), dataclasses.replace(PLAIN, batch_size=20))
+    batches = list(loader)
+    assert [len(labels) for _, labels in batches] == [20, 20, 10] == [20] * (len(loader) - 1) + [10]
+    labels = torch.cat([labels for _, labels in batches])
+    assert sorted(labels.tolist()) == list(range(50)) != labels.tolist()
+    middle = torch.cat([batch for batch, _ in batches])[:, 0, 14, 14]
+    assert torch.allclose(middle, (labels / 255 - 0.1307) / 0.3081, atol=1e-6)
 
 
 def test_the_sources_loop_gets_pytorchs_dropout():
     model = models.build("S6/part2_step3_global_pooling")
-    bench.use_pytorch_dropout(model)
+    ways.use_pytorch_dropout(model)
     dropouts = [module for module in model.modules() if isinstance(module, torch.nn.Dropout)]
     assert [(type(module), module.p) for module in dropouts] == [(torch.nn.Dropout, 0.1)] * 4
 
 
-@pytest.fixture
-def tiny(monkeypatch):
-    monkeypatch.setattr(bench, "STEPS", {"S7/block3": (Recipe("S7/block3", 1, batch_size=8, lr=0.1), 2)})
+def test_recipes_come_from_the_records():
+    recipe = ways.recorded_recipe("S7/block3")
+    assert (recipe.batch_size, recipe.lr, recipe.momentum) == (64, 0.02, 0.8)
+    assert recipe.augmentation == Augmentation(rotation=5, crop_probability=0.1)
 
 
-def test_a_worker_says_in_json_what_it_measured(tiny, capsys):
-    bench.main(["--worker", "S7/block3", "ours"])
-    measured = json.loads(capsys.readouterr().out)
+def test_a_measurement_in_a_process_of_its_own_says_what_it_took():
+    measured = bench.measure("S7/block3", bench.WAYS["float32"], batches=2, epochs=3)
     assert measured["seconds"] > 0
-    assert measured.keys() == {"seconds", "peak_megabytes"}
+    assert measured["precision"] == "float32"
+    assert len(measured["megabytes_after_each_epoch"]) == 3
+    with pytest.raises(UserError, match="failed"):
+        bench.measure("S7/block3", Way(loader="no such way"), batches=1)
+
+
+def runs(*seconds, memory):
+    return [{"seconds": value, "peak_megabytes": memory, "precision": "float32"} for value in seconds]
 
 
 def test_the_table_compares_medians():
-    runs = {
-        "sources": [{"seconds": seconds, "peak_megabytes": 900.0} for seconds in (50.0, 30.0, 40.0)],
-        "ours": [{"seconds": seconds, "peak_megabytes": 700.0} for seconds in (9.0, 10.0, 100.0)],
-        "least_seconds": 2.0,
-    }
+    ways = {"sources": runs(50.0, 30.0, 40.0, memory=900.0), "default": runs(9.0, 10.0, 100.0, memory=700.0)}
     machine = {"device": "cpu", "threads": 2, "machine": "a processor", "torch": "2.14.1"}
-    rates = {"matrix_product_flops": 2e11, "copy_bytes_per_second": 4e10}
-    lines = bench.table({**machine, **rates, "steps": {"S7/block3": runs}}).splitlines()
-    expected = ["S7/block3", "40.0", "(30.0-50.0)", "10.0", "(9.0-100.0)", "4.0", "6,000", "20", "%", "700", "MB"]
-    assert lines[1].split() == expected
-    assert "200 GFLOP/s" in lines[2]
+    rates = {"float32_flops": 2e11, "bfloat16_flops": 8e11, "copy_bytes_per_second": 4e10}
+    steps = {"S7/block3": {"ways": ways, "flop": 4e11, "bytes": 1e9}}
+    lines = bench.table({**machine, **rates, "steps": steps}).splitlines()
+    assert lines[1].split() == ["S7/block3,", "sources", "40.0", "(30.0-50.0)", "1.0", "1,500", "5", "%", "900", "MB"]
+    assert lines[2].split() == ["S7/block3,", "default", "10.0", "(9.0-100.0)", "4.0", "6,000", "20", "%", "700", "MB"]
+    assert "200 GFLOP/s" in lines[3]
+
+
+def test_the_limit_is_the_slower_of_arithmetic_and_copying():
+    rates = {"float32_flops": 1e11, "bfloat16_flops": 1e12, "copy_bytes_per_second": 1e10}
+    assert bench.limit_seconds({"flop": 1e12, "bytes": 1e10}, rates) == pytest.approx(10)
+    assert bench.limit_seconds({"flop": 1e12, "bytes": 4e11}, rates) == pytest.approx(40)
+    assert bench.limit_seconds({"flop": 1e12, "bytes": 4e11}, rates, "bfloat16") == pytest.approx(20)
+
+
+def test_the_least_work_of_a_network_by_hand():
+    """S7 block 3: 1,278,128 multiply-adds; its convolutions and pools give 40,622 values an image."""
+    values = 32 * 26**2 + 8 * 26**2 + 10 * 24**2 + 10 * 12**2 + 16 * 12**2 + 10 * 12**2 + 10 * 10**2 + 16 * 8**2
+    values += 16 * 6**2 + 16 + 10
+    assert bench.least_work("S7/block3") == {"flop": 6 * 1_278_128 * 60_000, "bytes": 20 * values * 60_000}
 
 
 def test_rates_are_work_over_time(monkeypatch):
     monkeypatch.setattr(bench, "_best_of_five", lambda action: 0.5)
-    assert bench.matrix_product_rate(10) == 4_000
+    assert bench.matrix_product_rate(torch.float32, 10) == 4_000
     assert bench.copy_bandwidth(100) == 1_600
+
+
+def test_a_rung_is_compared_with_the_last_kept_one_within_each_turn():
+    steps = ladder.rungs(
+        [
+            ("kept", {"keep_memory": True}, True),
+            ("tried", {"fused_optimizer": True}, False),
+            ("on", {"precision": "bfloat16"}, True),
+        ]
+    )
+    assert [rung.way.keep_memory for rung in steps] == [False, True, True, True]
+    assert not steps[-1].way.fused_optimizer  # what was not kept is not under the next rung
+    measured = [
+        runs(40.0, 80.0, memory=1),
+        runs(20.0, 40.0, memory=1),
+        runs(25.0, 39.0, memory=1),
+        runs(10.0, 10.0, memory=1),
+    ]
+    below, foot = zip(*ladder.gains(steps, measured), strict=True)
+    assert below == ([1, 1], [2, 2], [0.8, pytest.approx(40 / 39)], [2, 4])
+    assert foot == ([1, 1], [2, 2], [1.6, pytest.approx(80 / 39)], [4, 8])
+    assert [ladder.verdict(ratios) for ratios in below[1:]] == ["helps", "no clear gain", "helps"]
+    assert ladder.verdict([0.9, 0.99]) == "slower"
+    assert "3.00 x below (2.00-4.00)   6.00 x the sources   helps" in ladder.ladder_table(steps, measured)

@@ -12,12 +12,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from common import data, loops, models
+from common import data, loops, models, records
 from common.checkpoints import Checkpoint
 from common.errors import UserError
 from common.loaders import InMemoryLoader
 from common.recipe import ROOT, Augmentation, Options, Recipe
 
+CPU = torch.device("cpu")
 RECIPE = Recipe("S7/block3", epochs=3, batch_size=32, lr=0.02, momentum=0.8, augmentation=Augmentation(rotation=5))
 
 
@@ -35,11 +36,17 @@ def loaders(digits, recipe=RECIPE):
         shuffle=True,
         seed=recipe.seed,
     )
-    return train, InMemoryLoader(digits.test_images, digits.test_labels, 100)
+    return train, {"held-out": InMemoryLoader(digits.test_images, digits.test_labels, 100)}
 
 
-def options(out, resume=False, protocol="held-out"):
-    return Options("builtin", None, "cpu", protocol, quick=True, resume=resume, out=out)
+def options(out, resume=False, protocol="held-out", precision="float32"):
+    return Options("builtin", None, "cpu", protocol, quick=True, resume=resume, out=out, precision=precision)
+
+
+def saved_in(folder, recipe, digits, **more):
+    """The last two arguments of `fit`: the options of a run that writes into this folder, and its checkpoint."""
+    asked = options(folder, **more)
+    return asked, Checkpoint(asked, recipe, digits, CPU)
 
 
 def network(seed=1):
@@ -91,30 +98,9 @@ def test_an_epoch_is_plain_stochastic_gradient_descent(digits):
     assert torch.allclose(weights(model), weights(twin), atol=1e-6)
 
 
-def test_pieces_of_a_batch_give_the_gradient_of_the_batch(digits, monkeypatch):
-    """One step on 96 images in pieces of 64 and 32, against the same step on all of them at once."""
-    results = []
-    for size in (loops.piece_size(nn.Linear(1, 1)), 1_000):
-        monkeypatch.setattr(loops, "piece_size", lambda model, size=size: size)
-        torch.manual_seed(1)
-        model = models.build("S5/step1_first_network")
-        loader = InMemoryLoader(digits.train_images, digits.train_labels, 96)
-        score = loops.train_epoch(model, loader, torch.optim.SGD(model.parameters(), lr=0.1))
-        results.append((weights(model), score))
-    (pieces, score_of_pieces), (whole, score_of_whole) = results
-    assert torch.allclose(pieces, whole, atol=1e-7, rtol=1e-5)
-    assert score_of_pieces.loss == pytest.approx(score_of_whole.loss, rel=1e-6)
-    assert (score_of_pieces.correct, score_of_pieces.total) == (score_of_whole.correct, 96)
-
-
-def test_batchnorm_needs_the_whole_batch():
-    assert loops.piece_size(models.build("S5/step1_first_network")) == 64
-    assert loops.piece_size(models.build("S7/block3")) > 60_000
-
-
 def test_testing_changes_nothing(digits):
     model = network()
-    _, test = loaders(digits)
+    test = loaders(digits)[1]["held-out"]
     before, random = weights(model), torch.get_rng_state()
     loops.evaluate(model, test)
     loops.predict(model, test)
@@ -124,16 +110,16 @@ def test_testing_changes_nothing(digits):
 
 def test_predictions_come_in_the_order_of_the_images(digits):
     model = network()
-    _, test = loaders(digits)
+    test = loaders(digits)[1]["held-out"]
     predicted = loops.predict(model, test)
     assert predicted.shape == (len(digits.test_labels), 10)
     correct = int((predicted.argmax(dim=1) == digits.test_labels).sum())
     assert correct == loops.evaluate(model, test).correct
 
 
-def test_the_history_counts_every_image_and_the_steps_of_the_learning_rate(digits):
+def test_the_history_counts_every_image_and_the_steps_of_the_learning_rate(digits, tmp_path):
     recipe = Recipe("S7/block3", epochs=3, batch_size=32, lr=0.1, lr_step=2)
-    history = loops.fit(network(), *loaders(digits, recipe), recipe)
+    history = loops.fit(network(), *loaders(digits, recipe), recipe, options(tmp_path))
     assert [row["epoch"] for row in history] == [1, 2, 3]
     assert loops.log_line({**history[0], "lr": 0.000125}, 3).split()[:5] == ["epoch", "1/3", "lr", "0.000125", "train"]
     assert [row["lr"] for row in history] == pytest.approx([0.1, 0.1, 0.01])
@@ -144,7 +130,7 @@ class StopsAfter:
     """A training loader that breaks off, as Ctrl-C would, in the middle of a given epoch."""
 
     def __init__(self, loader, epoch):
-        self.loader, self.epochs_left, self.generator = loader, epoch, loader.generator
+        self.loader, self.epochs_left, self.generator, self.total = loader, epoch, loader.generator, loader.total
 
     def __iter__(self):
         self.epochs_left -= 1
@@ -154,43 +140,77 @@ class StopsAfter:
             yield batch
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("epoch", [1, 2, 3])
-def test_a_resumed_run_ends_with_the_same_bits(digits, tmp_path, epoch):
+def test_a_resumed_run_ends_with_the_same_bits(digits, tmp_path, capsys, epoch, precision):
     whole = network()
-    undisturbed = loops.fit(whole, *loaders(digits), RECIPE)
+    undisturbed = loops.fit(whole, *loaders(digits), RECIPE, options(tmp_path, precision=precision))
+    said = capsys.readouterr().out
 
     train, test = loaders(digits)
     with pytest.raises(loops.Interrupted, match=f"after {epoch - 1} of 3 epochs.*--resume"):
-        loops.fit(network(), StopsAfter(train, epoch), test, RECIPE, Checkpoint(options(tmp_path), RECIPE, digits))
+        arguments = saved_in(tmp_path, RECIPE, digits, precision=precision)
+        loops.fit(network(), StopsAfter(train, epoch), test, RECIPE, *arguments)
+    capsys.readouterr()
     torch.manual_seed(99)  # another process would not have this process's generator
     resumed = models.build("S7/block3")
-    history = loops.fit(resumed, *loaders(digits), RECIPE, Checkpoint(options(tmp_path, resume=True), RECIPE, digits))
+    arguments = saved_in(tmp_path, RECIPE, digits, resume=True, precision=precision)
+    history = loops.fit(resumed, *loaders(digits), RECIPE, *arguments)
 
     assert torch.equal(weights(whole), weights(resumed))
     assert [{**row, "seconds": 0} for row in history] == [{**row, "seconds": 0} for row in undisturbed]
+    without_seconds = [[line.split()[:-2] for line in text.splitlines()] for text in (said, capsys.readouterr().out)]
+    assert without_seconds[0] == without_seconds[1]  # it also says what came before the interruption
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
 def test_resuming_a_finished_run_trains_no_further(digits, tmp_path):
     model = network()
-    loops.fit(model, *loaders(digits), RECIPE, Checkpoint(options(tmp_path), RECIPE, digits))
+    loops.fit(model, *loaders(digits), RECIPE, *saved_in(tmp_path, RECIPE, digits))
     again = network(seed=2)
-    history = loops.fit(again, *loaders(digits), RECIPE, Checkpoint(options(tmp_path, resume=True), RECIPE, digits))
+    history = loops.fit(again, *loaders(digits), RECIPE, *saved_in(tmp_path, RECIPE, digits, resume=True))
     assert len(history) == 3
     assert torch.equal(weights(model), weights(again))
+
+
+def test_both_protocols_in_one_run_are_what_each_alone_would_have_been(digits, tmp_path):
+    """Measuring more changes no training, and a record's runs are the same whichever way they were asked for."""
+    runs, trained = {}, []
+    for protocol in ("held-out", "source", "both"):
+        train, test = loaders(digits)
+        test["source"] = InMemoryLoader(digits.train_images, digits.train_labels, 50, augmentation=RECIPE.augmentation)
+        model, asked = network(), options(tmp_path, protocol=protocol)
+        history = loops.fit(model, train, test, RECIPE, asked)
+        found = records.make(RECIPE, asked, model, digits, history)["runs"]
+        runs[protocol] = [(run["protocol"], [{**row, "seconds": 0} for row in run["history"]]) for run in found]
+        trained.append(weights(model))
+    assert torch.equal(trained[0], trained[1])
+    assert torch.equal(trained[0], trained[2])
+    assert runs["both"] == runs["held-out"] + runs["source"]
+    assert [rows[-1]["test_total"] for _, rows in runs["both"]] == [360, 96]
+
+
+def test_a_step_whose_source_used_the_test_images_has_one_protocol(digits, tmp_path):
+    with pytest.raises(UserError, match="--protocol source: this step's source measured the test images"):
+        loops.fit(network(), *loaders(digits), RECIPE, options(tmp_path, protocol="source"))
+    recipe = Recipe("S7/block3", epochs=1, batch_size=32, lr=0.02)
+    asked = options(tmp_path, protocol="both")
+    model = network()
+    history = loops.fit(model, *loaders(digits), recipe, asked)
+    assert [run["protocol"] for run in records.make(recipe, asked, model, digits, history)["runs"]] == ["held-out"]
 
 
 @pytest.fixture(scope="module")
 def saved(digits, tmp_path_factory):
     folder = tmp_path_factory.mktemp("saved")
     recipe = Recipe("S7/block3", epochs=1, batch_size=32, lr=0.02)
-    loops.fit(network(), *loaders(digits, recipe), recipe, Checkpoint(options(folder), recipe, digits))
+    loops.fit(network(), *loaders(digits, recipe), recipe, *saved_in(folder, recipe, digits))
     return folder, recipe
 
 
 def refusal(folder, recipe, digits):
     with pytest.raises(UserError) as caught:
-        Checkpoint(options(folder, resume=True), recipe, digits)
+        saved_in(folder, recipe, digits, resume=True)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -209,7 +229,9 @@ def test_a_checkpoint_of_another_recipe_or_data_set_is_refused(digits, saved):
 def test_a_checkpoint_of_another_protocol_or_network_is_refused(digits, saved, monkeypatch):
     folder, recipe = saved
     with pytest.raises(UserError, match="protocol held-out there, source here"):
-        Checkpoint(options(folder, resume=True, protocol="source"), recipe, digits)
+        saved_in(folder, recipe, digits, resume=True, protocol="source")
+    with pytest.raises(UserError, match="precision float32 there, bfloat16 here"):
+        saved_in(folder, recipe, digits, resume=True, precision="bfloat16")
     monkeypatch.setattr(models, "source", lambda step: "class Other: ...")
     assert "network" in refusal(folder, recipe, digits)
 
@@ -246,7 +268,7 @@ def test_no_damage_to_a_byte_escapes_as_a_traceback(digits, saved, tmp_path, pos
     content[-position - 1] ^= 0x10
     (tmp_path / "checkpoint.pt").write_bytes(content)
     with contextlib.suppress(UserError):
-        assert "history" in Checkpoint(options(tmp_path, resume=True), recipe, digits).resumed
+        assert "history" in saved_in(tmp_path, recipe, digits, resume=True)[1].resumed
 
 
 @pytest.mark.parametrize("write", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))])
@@ -261,14 +283,14 @@ def test_a_checkpoint_with_code_in_it_is_refused_and_the_code_not_run(digits, tm
 def test_an_unwritable_folder_shows_before_training(digits, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UserError, match="Cannot write"):
-        loops.fit(network(), *loaders(digits), RECIPE, Checkpoint(options(tmp_path / "file"), RECIPE, digits))
+        loops.fit(network(), *loaders(digits), RECIPE, *saved_in(tmp_path / "file", RECIPE, digits))
 
 
 def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoint(digits, tmp_path):
     wild = Recipe("S7/block3", epochs=2, batch_size=32, lr=1e30)
     with pytest.raises(UserError, match="loss is (nan|inf) in epoch 1"):
-        loops.fit(network(), *loaders(digits, wild), wild, Checkpoint(options(tmp_path), wild, digits))
-    assert Checkpoint(options(tmp_path), wild, digits).load()["history"] == []
+        loops.fit(network(), *loaders(digits, wild), wild, *saved_in(tmp_path, wild, digits))
+    assert saved_in(tmp_path, wild, digits)[1].load()["history"] == []
 
 
 def test_an_absent_device_gets_one_sentence():

@@ -12,15 +12,41 @@ SHAPES = {
     "S5/step1_first_network": [
         (32, 26, 26), (64, 24, 24), (64, 12, 12), (128, 10, 10), (256, 8, 8), (256, 4, 4), (50,), (10,),
     ],
+    "S6/part2_step1_dense_head": [
+        (16, 28, 28), (32, 28, 28), (32, 14, 14), (10, 14, 14), (10, 7, 7), (20,), (10,),
+    ],
+    "S6/part2_step2_strided": [
+        (16, 28, 28), (16, 14, 14), (16, 7, 7), (16, 7, 7), (16, 4, 4), (16, 2, 2), (16, 2, 2), (16, 1, 1),
+    ],
+    "S6/part2_step2_fixed": [
+        (16, 28, 28), (16, 14, 14), (16, 7, 7), (16, 7, 7), (16, 4, 4), (16, 2, 2), (16, 2, 2), (10, 1, 1),
+    ],
     "S6/part2_step3_global_pooling": [
         (16, 28, 28), (16, 14, 14), (32, 14, 14), (32, 7, 7), (32, 7, 7), (10, 7, 7), (10, 3, 3), (10, 1, 1),
+    ],
+    "S7/block1": [
+        (16, 26, 26), (32, 24, 24), (8, 24, 24), (8, 12, 12), (16, 10, 10), (32, 8, 8), (16, 8, 8), (16, 4, 4),
+        (32, 2, 2), (32, 1, 1), (10,),
+    ],
+    "S7/block2": [
+        (32, 26, 26), (8, 26, 26), (10, 24, 24), (10, 12, 12), (16, 12, 12), (10, 12, 12),
+        (10, 10, 10), (16, 8, 8), (16, 6, 6), (16, 1, 1), (10, 1, 1),
     ],
     "S7/block3": [
         (32, 26, 26), (8, 26, 26), (10, 24, 24), (10, 12, 12), (16, 12, 12), (10, 12, 12),
         (10, 10, 10), (16, 8, 8), (16, 6, 6), (16, 1, 1), (10, 1, 1),
     ],
 }  # fmt: skip
-PARAMETERS = {"S5/step1_first_network": 593_200, "S6/part2_step3_global_pooling": 17_118, "S7/block3": 7_904}
+PARAMETERS = {
+    "S5/step1_first_network": 593_200,
+    "S6/part2_step1_dense_head": 17_920,
+    "S6/part2_step2_strided": 11_952,
+    "S6/part2_step2_fixed": 11_050,
+    "S6/part2_step3_global_pooling": 17_118,
+    "S7/block1": 16_562,
+    "S7/block2": 7_904,
+    "S7/block3": 7_904,
+}
 
 
 def test_every_network_is_listed_here():
@@ -42,7 +68,7 @@ def test_shapes_layer_by_layer(step):
 @pytest.mark.parametrize("step", models.NETWORKS)
 def test_outputs_are_log_probabilities(step):
     outputs = models.build(step).eval()(torch.randn(5, 1, 28, 28)).detach()
-    assert outputs.shape == (5, 10)
+    assert outputs.shape == (5, 16 if step == "S6/part2_step2_strided" else 10)
     assert outputs.exp().sum(dim=1).tolist() == pytest.approx([1] * 5, abs=1e-5)
 
 

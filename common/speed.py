@@ -1,0 +1,117 @@
+"""What makes an epoch faster and leaves the recipe as it is: memory, pieces, layout, arithmetic, a compiler.
+
+`forward` puts them together: the function with which `common.loops.train_epoch` computes the training images'
+log-probabilities. Testing always uses the network itself, in float32.
+"""
+
+import ctypes
+import functools
+import shutil
+import sys
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from common.recipe import Options, Recipe
+
+WORTH_COMPILING = 5_000  # steps of the optimizer: fewer do not win back the time that the compiler takes to start
+
+
+def has_batchnorm(model: nn.Module) -> bool:
+    """Whether an image's output depends on the other images of its batch."""
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+
+
+def piece_size(model: nn.Module, training: bool = True) -> int:
+    """How many images at a time `common.loops` sends through the network.
+
+    On a CPU, 64: what a layer has written is then still in the cache when the next one reads it. A network with
+    BatchNorm trains on the whole batch at once, for its means are the batch's; a GPU needs it whole to be kept busy.
+    """
+    whole = 2**62
+    return 64 if _on_cpu(model) and not (training and has_batchnorm(model)) else whole
+
+
+def arrange(model: nn.Module) -> None:
+    """Lay the network out with the channels innermost, on a CPU and where that helps; its values stay as they are.
+
+    Convolutions and max-pools are faster that way. PyTorch's BatchNorm of fewer than 16 channels is several times
+    slower, which costs more than the rest wins where over a tenth of the normalised values are in such layers.
+    """
+    if _on_cpu(model) and _narrow_share(model) < 0.1:
+        model.to(memory_format=torch.channels_last)
+
+
+def _narrow_share(model: nn.Module) -> float:
+    """The share of the values that BatchNorm sees for an image which lie in layers of fewer than 16 channels."""
+    sizes: list[tuple[int, int]] = []
+
+    def note(layer: nn.BatchNorm2d, _inputs, output: Tensor) -> None:
+        sizes.append((layer.num_features, output.numel()))
+
+    training, layers = model.training, [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    hooks = [layer.register_forward_hook(note) for layer in layers]
+    with torch.no_grad():  # in evaluation mode, which draws nothing and changes no running mean
+        model.eval()(torch.zeros(1, 1, 28, 28, dtype=next(model.parameters()).dtype))
+    model.train(training)
+    for hook in hooks:
+        hook.remove()
+    return sum(size for channels, size in sizes if channels < 16) / max(1, sum(size for _, size in sizes))
+
+
+def precision(options: Options, device: torch.device) -> str:
+    """The arithmetic of the training's forward and backward pass: "float32" or "bfloat16".
+
+    "auto" takes bfloat16 on a CPU with matrix units for it (Intel's AMX), where it is about twice as fast. Weights,
+    sums over a batch, the loss and the optimizer's step stay float32, and so does all testing.
+    """
+    if options.precision != "auto":
+        return options.precision
+    return "bfloat16" if device.type == "cpu" and _has_matrix_units() else "float32"
+
+
+def compiles(recipe: Recipe, options: Options, images: int) -> bool:
+    """Whether this run uses `torch.compile`: asked for, with a C++ compiler there, and long enough to gain by it."""
+    steps = recipe.epochs * -(-images // recipe.batch_size)
+    return options.compile and steps >= WORTH_COMPILING and any(map(shutil.which, ("g++", "clang++", "cl")))
+
+
+def keep_memory() -> None:
+    """Have the C library keep freed memory for the next step, instead of returning it to the system page by page.
+
+    Each step allocates the same activations, megabytes each. On Linux, glibc gives them back when they are freed, and
+    the system hands out and clears every page anew, up to thousands of times a step. Here blocks up to 32 MB, glibc's
+    limit, come from the heap, and the heap never shrinks (M_MMAP_THRESHOLD and M_TRIM_THRESHOLD in mallopt(3)).
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt:  # musl has none
+        mallopt(-3, 2**25)
+        mallopt(-1, 2**31 - 1)
+
+
+def forward(model: nn.Module, arithmetic: str, compiled_for: int | None = None) -> Callable[[Tensor], Tensor]:
+    """A function from images [N, 1, 28, 28] to log-probabilities float32 [N, 10] that shares the model's weights.
+
+    `arithmetic` is what `precision` says. `compiled_for` is the batch size to compile for; batches of another size
+    (an epoch's last) go through the model as it is, rather than through the compiler once more.
+    """
+    compiled = torch.compile(model, dynamic=False) if compiled_for else model
+    device = next(model.parameters()).device.type
+
+    def compute(images: Tensor) -> Tensor:
+        network = compiled if len(images) == compiled_for else model
+        with torch.autocast(device, torch.bfloat16, enabled=arithmetic == "bfloat16"):
+            log_probabilities = network(images)
+        return log_probabilities.float()
+
+    return compute
+
+
+def _on_cpu(model: nn.Module) -> bool:
+    return next(model.parameters()).device.type == "cpu"
+
+
+@functools.cache
+def _has_matrix_units() -> bool:
+    return bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())

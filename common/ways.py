@@ -1,0 +1,187 @@
+"""The ways between the sources' training and ours: one epoch computed in a given `common.bench.Way`, and timed."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from common import loaders, loops, models, records, speed
+from common.bench import IMAGES, Way
+from common.layers import Dropout
+from common.recipe import Augmentation, Options, Recipe
+
+
+def augmented_images_per_second(step: str, count: int, workers: int | None) -> float:
+    """How fast the step's augmented training batches come: from memory (None), or from a DataLoader with `workers`."""
+    recipe = recorded_recipe(step)
+    images = torch.randint(0, 256, (count, 28, 28), dtype=torch.uint8)
+    arguments = {"augmentation": recipe.augmentation, "shuffle": True}
+    labels = torch.zeros(count, dtype=torch.int64)
+    if workers is None:
+        loader = loaders.InMemoryLoader(images, labels, recipe.batch_size, **arguments)
+    else:
+        loader = loaders.classic_loader(images, labels, recipe.batch_size, workers=workers, **arguments)
+    for _ in range(2):  # the first pass starts the workers
+        started = time.perf_counter()
+        for _batch in loader:
+            pass
+    return count / (time.perf_counter() - started)
+
+
+def main() -> None:
+    """Measure what the one argument asks for, as JSON; print the result as JSON."""
+    request = json.loads(sys.argv[1])
+    print(json.dumps(time_epoch(request["step"], Way(**request["way"]), request["batches"], request["epochs"])))
+
+
+def time_epoch(step: str, way: Way, batches: int, epochs: int = 1) -> dict:
+    """Seconds for an epoch of 60,000 images, from the last of `epochs` short ones, and the peak memory after each."""
+    recipe = recorded_recipe(step)
+    torch.manual_seed(recipe.seed)
+    warm_up, count = 2 * recipe.batch_size, batches * recipe.batch_size  # first steps pay for memory and for kernels
+    images = torch.randint(0, 256, (warm_up + count, 28, 28), dtype=torch.uint8)
+    labels = torch.randint(0, 10, (len(images),))
+    model = models.build(step)
+    train = trainer(model, recipe, way)
+    train(make_loader(way.loader, images[:warm_up], labels[:warm_up], recipe))
+    loader, megabytes = make_loader(way.loader, images[warm_up:], labels[warm_up:], recipe), []
+    for _ in range(epochs):
+        started = time.perf_counter()
+        train(loader)
+        seconds = time.perf_counter() - started
+        megabytes.append(peak_megabytes())
+    return {
+        "seconds": seconds * IMAGES / count,
+        "precision": arithmetic(way),
+        "peak_megabytes": megabytes[-1],
+        "megabytes_after_each_epoch": megabytes,
+    }
+
+
+# The sources' recipes of steps whose lessons have no record yet.
+UNRECORDED = {
+    "S5/step1_first_network": Recipe(
+        "S5/step1_first_network", 20, 512, 0.01, 0.9, 15, augmentation=Augmentation(rotation=15, crop_probability=0.1)
+    ),
+    "S6/part2_step3_global_pooling": Recipe("S6/part2_step3_global_pooling", 20, 128, 0.01, 0.9, 15),
+}
+
+
+def recorded_recipe(step: str) -> Recipe:
+    """The recipe of the step's record."""
+    if step in UNRECORDED:
+        return UNRECORDED[step]
+    stored = records.load(step)["recipe"]
+    augmentation = Augmentation(**{**stored["augmentation"], "scale": tuple(stored["augmentation"]["scale"])})
+    return Recipe(**{**stored, "step": step, "augmentation": augmentation})
+
+
+def options_of(way: Way) -> Options:
+    """The options of a run on the CPU in this way."""
+    return Options("auto", None, "cpu", "held-out", False, False, Path(), way.precision, way.compiled)
+
+
+def arithmetic(way: Way) -> str:
+    """The way's precision, with "auto" as `common.speed` settles it on this machine."""
+    return speed.precision(options_of(way), torch.device("cpu"))
+
+
+def make_loader(kind: str, images: Tensor, labels: Tensor, recipe: Recipe):
+    """Batches of the same distribution, made in the way that `kind` names."""
+    arguments = {"augmentation": recipe.augmentation, "shuffle": True}
+    if kind == "in memory":
+        return loaders.InMemoryLoader(images, labels, recipe.batch_size, **arguments)
+    classic = loaders.classic_loader(images, labels, recipe.batch_size, **arguments)
+    if kind == "DataLoader":
+        return classic
+    classic.dataset.images = [Image.fromarray(image) for image in images.numpy()]
+    classic.dataset.decode = lambda image: image
+    return {"cached": classic, "no DataLoader": Stacked(classic)}[kind]
+
+
+class Stacked:
+    """The batches of a DataLoader's set without the DataLoader: shuffled, transformed one by one, stacked."""
+
+    def __init__(self, classic: DataLoader):
+        """See the class."""
+        self.dataset, self.batch_size = classic.dataset, classic.batch_size
+
+    def __len__(self) -> int:
+        """The number of batches."""
+        return -(-len(self.dataset) // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """One epoch."""
+        for rows in torch.randperm(len(self.dataset)).split(self.batch_size):
+            images, labels = zip(*(self.dataset[row] for row in rows.tolist()), strict=True)
+            yield torch.stack(images), torch.tensor(labels)
+
+
+def trainer(model: nn.Module, recipe: Recipe, way: Way):
+    """A function that trains the model for one pass over a loader, in the given way."""
+    if not way.fast_dropout:
+        use_pytorch_dropout(model)
+    if way.keep_memory:
+        speed.keep_memory()
+    if way.channels_innermost == "where it helps":
+        speed.arrange(model)
+    elif way.channels_innermost:
+        model.to(memory_format=torch.channels_last)
+    fused = True if way.fused_optimizer else None
+    optimizer = torch.optim.SGD(model.parameters(), recipe.lr, recipe.momentum, fused=fused)
+    forward = speed.forward(model, arithmetic(way), recipe.batch_size if way.compiled else None)
+    size = speed.piece_size(model) if way.pieces else 2**62
+    if way.read_each_batch:
+        return lambda loader: sources_epoch(model, loader, optimizer)
+    return lambda loader: loops.train_epoch(model, loader, optimizer, forward=forward, piece_size=size)
+
+
+def use_pytorch_dropout(model: nn.Module) -> None:
+    """Turn the course's faster Dropout layers back into PyTorch's, which the sources have."""
+    for module in model.modules():
+        if isinstance(module, Dropout):
+            module.__class__ = nn.Dropout
+
+
+def sources_epoch(model: nn.Module, loader, optimizer) -> tuple[float, int]:
+    """An epoch as the sources write it: a bar with the loss, and two numbers read back after every batch.
+
+    Returns the last loss and the number of correct images, for a comparison with `common.loops.train_epoch`.
+    """
+    model.train()
+    correct = processed = 0
+    bar = tqdm(loader, disable=None)
+    for data, target in bar:
+        optimizer.zero_grad()
+        prediction = model(data)
+        loss = F.nll_loss(prediction, target)
+        loss.backward()
+        optimizer.step()
+        correct += prediction.argmax(dim=1, keepdim=True).eq(target.view(-1, 1)).sum().item()
+        processed += len(data)
+        bar.set_description(f"loss={loss.item()} accuracy={100 * correct / processed:0.2f}")
+    return loss.item(), correct
+
+
+def peak_megabytes() -> float | None:
+    """The most memory that this process has had so far; None on Windows, where the standard library does not say."""
+    status = Path("/proc/self/status")
+    if status.exists():  # on Linux getrusage also counts what the parent had when it started this process
+        return int(status.read_text().split("VmHWM:")[1].split()[0]) / 1e3
+    try:
+        import resource
+    except ModuleNotFoundError:
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # macOS counts bytes
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,438 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # S8 step 1: Climb from the sources' loop to ours, one timed rung at a time
+#
+# Every lesson so far had you wait for epochs, and every one used a loop that is faster than the one its source used.
+# This lesson goes the way between the two. Each rung of the ladder changes one thing, and is timed against the rung
+# below and against the source's loop, in turns, on your machine. Some rungs carry far. Some, with a good reputation,
+# do nothing here, and say so. At the top you'll compute how fast this network could possibly be on this machine, and
+# see how much of that is left.
+#
+# **What you'll do**
+#
+# 1. Say what a measurement of speed needs before it can be believed.
+# 2. Climb the ladder: from image-by-image transforms in a DataLoader to a compiled network in bfloat16.
+# 3. Check that the fast way trains the same network: exactly, to rounding, or within the spread over seeds.
+# 4. Check that the cost grows linearly with the images, and that memory does not grow with the epochs.
+# 5. Compute the physical limit from the network's arithmetic and traffic, and the machine's rates.
+#
+# **What you'll learn**: why a data loader can cost more than a network, what an allocator does between two steps,
+# memory formats, bfloat16, compilation, the roofline bound, and how to credit a gain to its cause.
+#
+# **What you'll need**: block 3 of S7, whose network and recipe are timed. The page takes about 8 minutes on 2 CPU
+# cores, and wants them for itself: close what else computes. (We have not timed it on a GPU; the ladder is a CPU's.)
+#
+# *Before this*: [S7 block 3](../S7/block3.ipynb). *After this*: the frontier, how few parameters will do. The [map of
+# the steps](../../README.md#the-map-of-the-steps) shows which of them are here. To run it in the cloud:
+# [Colab](https://colab.research.google.com/github/) opens a notebook from your copy of the repository, and the
+# [README](../../README.md#by-hand) has the two lines that install the course there.
+
+# %% [markdown]
+# ## Target
+#
+# | what | target on 2 CPU cores | why this number |
+# |---|---|---|
+# | an epoch of S7 block 3, by default | at least 3 times faster than the source's loop | a lunch break becomes a coffee |
+# | the same, compiler and bfloat16 allowed | at least 5 times | the coffee becomes a sip |
+# | augmented images a second, from memory against a DataLoader with 2 workers | at least 20 times | then loading no longer shows in an epoch |
+# | peak memory of the run | below 1,200 MB | so that two runs fit on a small laptop |
+#
+# The same recipe, the same batch size, the same distribution of augmented images: a loop that does less is not
+# faster.
+
+# %%
+from common.recipe import Augmentation, Recipe, command_line
+
+recipe = Recipe(
+    step="S8/step1_speed",
+    epochs=1,
+    batch_size=64,
+    lr=0.02,
+    momentum=0.8,
+    augmentation=Augmentation(rotation=5, crop_probability=0.1),
+)
+recipe, options = command_line(recipe)
+
+# %% [markdown]
+# A short epoch will do: how long a batch takes does not depend on what is drawn on it, so each measurement trains on
+# 80 batches of random pixels after two that do not count, and the time is scaled to 60,000 images. (With `--quick` it
+# is 2 batches, once: the page runs, and its times mean nothing.)
+
+# %%
+import json
+import statistics
+
+from common import bench, ladder, loops, plots, records, ways
+from common.exercises import check
+
+STEP = "S7/block3"
+batches, repeats = (2, 1) if options.quick else (bench.BATCHES[STEP], 4)
+device = loops.choose_device("cpu")
+print(records.machine_line(device, options))
+
+# %% [markdown]
+# ## What a measurement of speed needs
+#
+# **A process of its own.** A measurement leaves things behind: memory that the allocator holds, kernels that were
+# chosen, caches. Whatever runs next in the same process inherits them. Here each number comes from a fresh Python.
+#
+# **Turns.** A laptop slows down when it gets warm; a virtual machine has neighbours. On the machine of our records
+# the same loop, timed twice, differed by up to 30 %. If all repeats of A came before all repeats of B, a slow minute
+# would be credited to B. So the rungs take turns, and a gain is the median of the ratios *within* a turn.
+#
+# **One change at a time, and the order said.** A rung's gain depends on what stands below it: a faster loader saves
+# the same seconds everywhere, but a larger *share* when the rest is already fast. So each rung gets two numbers,
+# against the rung below and against the bottom.
+#
+# **A verdict with a rule.** Below, a rung "helps" if it was faster than the rung below in every turn, and is "slower"
+# if it was so in none. Anything else is no clear gain, however large the median. (By chance alone a rung that does
+# nothing wins all four turns one time in sixteen: another look decides.)
+#
+# **A warm-up**, since the first steps pay for memory and for the choice of kernels, and **nothing else running**.
+
+# %% [markdown]
+# ## The rungs
+#
+# `Way()` is the source's way. Each line names a rung, what it changes, and whether the rungs above stand on it.
+
+# %%
+rungs = ladder.rungs(
+    [
+        ("images decoded once", {"loader": "cached"}, True),
+        ("no DataLoader", {"loader": "no DataLoader"}, True),
+        ("the whole batch augmented at once", {"loader": "in memory"}, True),
+        ("loss and accuracy read once an epoch", {"read_each_batch": False}, True),
+        ("freed memory kept", {"keep_memory": True}, True),
+        ("channels innermost", {"channels_innermost": True}, False),
+        ("fused optimizer step", {"fused_optimizer": True}, False),
+        ("bfloat16", {"precision": "bfloat16"}, True),
+        ("bfloat16, compiled", {"compiled": not options.quick}, False),
+    ]
+)
+
+# %% [markdown]
+# 1. **The source's loop.** `DataLoader` asks for one image at a time; each becomes a PIL image, is cropped, resized,
+#    turned, made a tensor and normalised; 64 of them are stacked. After every batch the loop reads the loss and the
+#    number of correct images back, to print them.
+# 2. **Images decoded once.** The PIL images are made before the first epoch instead of in every epoch.
+# 3. **No DataLoader.** The same transforms, the same images, in a plain loop: what do the DataLoader's sampler,
+#    fetcher and collation cost when there are no workers to hide them?
+# 4. **The whole batch augmented at once.** `InMemoryLoader`: one gather, one crop, one warp, one normalisation for 64
+#    images. No Python runs for a single image any more.
+# 5. **Loss and accuracy read once an epoch.** The sums stay tensors until the epoch is over. On a GPU each reading
+#    makes the processor wait for everything that it has asked for; on a CPU there is nothing to wait for.
+# 6. **Freed memory kept.** A step allocates tens of megabytes of activations and frees them all. The C library then
+#    returns them to the operating system, and the next step gets them back page by page, each page 4 kB, each cleared
+#    first. Two numbers, set with `mallopt`, tell it to keep what it has. (Linux with glibc only.)
+# 7. **Channels innermost** (channels-last). A convolution over 32 channels wants the 32 values of a pixel side by
+#    side.
+# 8. **Fused optimizer step.** One kernel for the update of all 7,904 weights instead of several for each tensor.
+# 9. **bfloat16.** Forward and backward pass in numbers of 16 bits, 8 of them for the digits. Half the traffic, and
+#    some processors have matrix units for them. Weights, the loss and the update stay float32.
+# 10. **Compiled.** `torch.compile` writes C++ for this network and this batch size, and fuses what it can: ReLU,
+#     BatchNorm and Dropout become one pass over memory instead of three. The half minute that this takes is not in
+#     the numbers below; `--compile` uses it only when a run has at least 5,000 steps.
+#
+# Three more things are on by default and do nothing for this network. S6's Dropout layers draw their masks 16 bits at
+# a time, where PyTorch draws them number by number. S5's network has no BatchNorm, so its batches of 512 can be
+# computed in pieces of 64 that stay in the processor's cache. And the channels are innermost in the networks of S5,
+# S6 and S7 block 1, which have no BatchNorm of few channels on a large map.
+
+# %%
+measured = ladder.climb(STEP, rungs, repeats, batches)
+print(ladder.ladder_table(rungs, measured))
+
+# %% [markdown]
+# ## The physical limit
+#
+# Whatever the software, two things must happen. The **arithmetic**: each multiply-add of the forward pass is two
+# operations, and the backward pass does twice as much again, for the gradient of the inputs and for that of the
+# weights. And the **traffic**: each layer's output is written once, read by the next layer, read once more on the way
+# back, and its gradient is written and read: five times four bytes for each value. (Values between a convolution and
+# its pool or successor, after ReLU or BatchNorm, are taken as free, as if they never left the processor.)
+
+# %%
+least = bench.least_work(STEP)
+print(f"an image needs {least['flop'] / bench.IMAGES / 1e6:.1f} million operations forward and back,")
+megabytes = least["bytes"] / bench.IMAGES / 1e6
+print(f"and moves {megabytes:.2f} MB in float32: {least['flop'] / least['bytes']:.1f} operations a byte")
+
+# %% [markdown]
+# The machine has two rates to hold against this: operations a second in a large matrix product, and bytes a second in
+# a large copy. The time of an epoch can be no less than the larger of the two quotients, even if both go on at the
+# same time. This is the **roofline** bound (Williams, Waterman and Patterson, 2009).
+
+# %%
+rates = bench.machine()
+for precision in ("float32", "bfloat16"):
+    arithmetic, limit = least["flop"] / rates[f"{precision}_flops"], bench.limit_seconds(least, rates, precision)
+    print(
+        f"measured   {precision + ': matrix product, copy':<44}  {rates[f'{precision}_flops'] / 1e9:,.0f} GFLOP/s, "
+        f"{rates['copy_bytes_per_second'] / 1e9:.0f} GB/s: arithmetic {arithmetic:.1f} s, at least {limit:.1f} s an epoch"
+    )
+
+# %%
+seconds = [[run["seconds"] for run in runs] for runs in measured]
+figure = plots.ladder([rung.name for rung in rungs], seconds, bench.limit_seconds(least, rates, "bfloat16"))
+plots.show(figure, options.out, "ladder")
+
+# %% [markdown]
+# The dotted line is the limit in bfloat16. The distance between the last bar and that line is not laziness of one
+# kernel. It is about fifty small operations a step, each of which reads from memory what the one before had just
+# written there: BatchNorm alone goes over its input three times (once for the mean and variance, once to apply them,
+# and again on the way back). A matrix product is the one thing that processors do at their full rate, and this
+# network, with convolutions of 8 to 32 channels, has no large matrix product in it.
+
+# %% [markdown]
+# ## Batches by themselves
+#
+# The loaders alone, without a network: the augmented images of S7 block 3, from memory and from a DataLoader with two
+# worker processes.
+
+# %%
+count = 256 if options.quick else 12_000
+loading = {workers: ways.augmented_images_per_second(STEP, count, workers) for workers in (None, 2)}
+print(f"{'measured':<11}{'in memory':<44}  {loading[None]:,.0f} images a second")
+print(f"{'measured':<11}{'DataLoader, 2 workers':<44}  {loading[2]:,.0f} images a second")
+
+# %% [markdown]
+# ## Does it grow as it should?
+#
+# Cost should grow linearly: six times the images, six times the seconds, so the seconds *per 60,000 images* below
+# should be the same in every line. And memory should depend on the batch, not on how long the run goes on: the peak
+# after the fourth epoch should be that after the first, or hardly more.
+
+# %%
+default = bench.WAYS["default"]
+sixth = 2 if options.quick else 156  # batches in a sixth of MNIST
+for sixths in (1, 2, 4, 6):
+    run = bench.measure(STEP, default, sixths * sixth)
+    images = sixths * sixth * recipe.batch_size
+    taken = run["seconds"] * images / bench.IMAGES
+    print(f"{'measured':<11}{f'{sixths}/6 of the images':<44}  {taken:.1f} s, {run['seconds']:.1f} s for 60,000")
+
+# %%
+run = bench.measure(STEP, default, batches, epochs=4)
+megabytes = ", ".join("unknown" if value is None else f"{value:,.0f}" for value in run["megabytes_after_each_epoch"])
+print(f"{'measured':<11}{'peak memory after each of four epochs':<44}  {megabytes} MB")
+
+# %% [markdown]
+# ## Is it still the same training?
+#
+# A fast loop that trains another network is worth nothing. Three kinds of sameness, each checked where it can be:
+#
+# - **To the bit**: reading the loss later and keeping memory change no arithmetic. One epoch either way ends with
+#   equal weights (`tests/test_bench.py`).
+# - **To rounding**: pieces, layout, the fused step and the compiler add up the same numbers in another order.
+#   Gradients agree to a hundred-thousandth (`tests/test_speed.py`), and the warped batches pixel by pixel with
+#   torchvision's (`tests/test_loaders.py`).
+# - **Within the spread over seeds**: bfloat16 rounds every product's factors to 8 binary digits. A gradient differs
+#   by a few per cent of its length, where another batch differs by most of it. Whether that matters for the result
+#   only runs can say: the same seeds, trained in full both ways.
+
+# %%
+float32 = records.runs(records.load(bench.RECORDED.with_name("block3_float32.json")))
+bfloat16 = records.runs(records.load(STEP))
+differences = []
+for exact, rough in zip(float32, bfloat16, strict=True):
+    differences.append(records.accuracy(rough) - records.accuracy(exact))
+    print(
+        f"{'recorded':<11}seed {exact['seed']}   float32 {records.accuracy(exact):.2f} %   "
+        f"bfloat16 {records.accuracy(rough):.2f} %   difference {differences[-1]:+.2f} points"
+    )
+mean = sum(differences) / len(differences)
+deviation = (sum((value - mean) ** 2 for value in differences) / (len(differences) - 1)) ** 0.5
+print(
+    f"{'recorded':<11}mean difference {mean:+.2f} points, standard error {deviation / len(differences) ** 0.5:.2f} points"
+)
+
+# %% [markdown]
+# ## Result
+#
+# This machine, now, against the targets:
+
+# %%
+by_foot = [statistics.median(foot) for _, foot in ladder.gains(rungs, measured)]
+names = [rung.name for rung in rungs]
+by_default = by_foot[names.index("bfloat16" if ways.arithmetic(default) == "bfloat16" else "freed memory kept")]
+memory = max(value or 0 for value in run["megabytes_after_each_epoch"])
+for text, value, met in (
+    ("default, at least 3.0 times the sources", by_default, by_default >= 3),
+    ("fastest, at least 5.0 times the sources", max(by_foot), max(by_foot) >= 5),
+    ("loading, at least 20 times", loading[None] / loading[2], loading[None] / loading[2] >= 20),
+    ("peak memory below 1,200 MB", memory, memory < 1200),
+):
+    outcome = "not compared" if options.quick else "met" if met else "missed"
+    print(f"{'measured':<11}{text:<44}  {value:,.1f}  {outcome}")
+
+# %% [markdown]
+# And the recorded benchmark of three networks. `course.py bench` measures it on your machine, in about four minutes:
+# "sources" is the bottom of the ladder, "float32" and "default" are what the lessons do with `--precision float32`
+# and without, "compiled" adds `--compile`.
+
+# %%
+recorded = json.loads(bench.RECORDED.read_text(encoding="utf-8"))
+print(bench.table(recorded))
+
+# %% [markdown]
+# ## Analysis
+#
+# The numbers here are the recorded ones, of the machine that the last line above names. The ladder of this page was
+# climbed on the machine that its `machine` line names, and may tell another story.
+#
+# **What carried.** On the record, the source's loop takes 37.6 seconds<!--bench S7/block3 sources seconds--> for an
+# epoch of S7 block 3, and ours in float32 takes 20.4 seconds<!--bench S7/block3 float32 seconds-->:
+# 1.8 times<!--bench S7/block3 float32 ratio--> faster with the same arithmetic. The default, in bfloat16 on this
+# processor, takes 15.6 seconds<!--bench S7/block3 default seconds--> (2.4 times<!--bench S7/block3 default ratio-->),
+# and compiled 14.3 seconds<!--bench S7/block3 compiled seconds--> (2.6 times<!--bench S7/block3 compiled ratio-->).
+# For S6 step 3 the default is 2.4 times<!--bench S6/part2_step3_global_pooling default ratio--> faster than the
+# source's loop, and for S5 6.2 times<!--bench S5/step1_first_network default ratio-->: its convolutions of up to 256
+# channels are the large matrix products that the processor's units were built for.
+#
+# **How far from the end.** The default reaches 7 %<!--bench S7/block3 default limit--> of the roofline limit on S7
+# block 3 and 34 %<!--bench S5/step1_first_network default limit--> on S5. The small network is the harder one to run
+# fast, though it needs a thirtieth of the arithmetic: it has little to multiply and much to move.
+#
+# **What did not carry.** An honest ladder keeps the rungs that do nothing; the table above says which they are on
+# your machine. On ours two with a good name are among them. *Channels innermost* makes this network's convolutions
+# faster, and PyTorch's BatchNorm of 8 and 10 channels slower by several times, which costs more than it wins. The
+# *fused optimizer step* updates 7,904 weights, which was never where the time went.
+#
+# **What was missed.** The network of S7 is the stubborn one: 2.4 times<!--bench S7/block3 default ratio--> by default
+# where 3 were asked for, 2.6 times<!--bench S7/block3 compiled ratio--> with the compiler where 5 were. S6 step 3 was
+# to become 2.5 times faster by default and is at 2.4 times<!--bench S6/part2_step3_global_pooling default ratio-->;
+# S5 was to become 1.5 times faster and is at 6.2 times<!--bench S5/step1_first_network default ratio-->. By PyTorch's
+# profiler two fifths of the time of S7's epoch are in convolutions too narrow for the matrix units, and the rest is
+# spread over passes that only a compiler can merge.
+
+# %% [markdown]
+# ## Exercises
+#
+# Each has a stub, a check that answers at once, and a solution to unfold.
+#
+# **Exercise 1: why the last rung is steep** (easy, 5 minutes). An epoch takes 10 seconds of loading and 20 seconds of
+# training. Loading is made 20 times faster, then training twice as fast. Give the total speed-up after each step,
+# from a list of (seconds, factor) pairs. (This is Amdahl's law.)
+
+
+# %%
+def total_speedup(parts: list[tuple[float, float]]) -> float | None:
+    """`parts` are (seconds before, how many times faster it became)."""
+    # Your lines here. Then return your result instead of None.
+    return None
+
+
+check("only loading, 20 times faster", total_speedup([(10, 20), (20, 1)]), 1.4634, tolerance=0.0001)
+check("and training, twice as fast", total_speedup([(10, 20), (20, 2)]), 2.8571, tolerance=0.0001)
+check("loading for nothing, and nothing else", total_speedup([(10, 1e12), (20, 1)]), 1.5, tolerance=0.0001)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def total_speedup(parts):
+#     return sum(seconds for seconds, _ in parts) / sum(seconds / factor for seconds, factor in parts)
+# ```
+#
+# The same loader is worth 1.46 times alone. On top of the faster training it is worth 20 / 10.5 = 1.90 times: the
+# rung has not changed, the ladder under it has.
+#
+# </details>
+
+# %% [markdown]
+# **Exercise 2: which roof?** (medium, 10 minutes). A layer of S5, the convolution 128 -> 256 of 3x3 that gives 8x8
+# values, and one of S7 block 3, the 1x1 convolution 32 -> 8 on 26x26. For each: multiply-adds per value that it
+# writes. A processor that does 300 GFLOP/s and copies 20 GB/s can do how many operations in the time that it moves 4
+# bytes?
+
+
+# %%
+def multiply_adds_per_output(inputs: int, kernel: int) -> int | None:
+    # Your lines here. Then return your result instead of None.
+    return None
+
+
+def operations_while_moving(gigaflops: float, gigabytes: float, size: int) -> float | None:
+    """How many operations fit into the time in which `size` bytes are moved."""
+    # Your lines here. Then return your result instead of None.
+    return None
+
+
+check("S5's 128 -> 256 by 3x3", multiply_adds_per_output(128, 3), 1_152)
+check("S7's 32 -> 8 by 1x1", multiply_adds_per_output(32, 1), 32)
+check("operations while 4 bytes move", operations_while_moving(300, 20, 4), 60.0, tolerance=1e-9)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def multiply_adds_per_output(inputs, kernel):
+#     return inputs * kernel * kernel
+#
+#
+# def operations_while_moving(gigaflops, gigabytes, size):
+#     return gigaflops / gigabytes * size
+# ```
+#
+# S5's layer does 2,304 operations for each value that it writes, S7's does 64. One move costs the time of 60. So the
+# first is bound by arithmetic, and the second, which also reads its inputs, by traffic: there, a faster matrix
+# product is of no use.
+#
+# </details>
+
+# %% [markdown]
+# **Exercise 3: eight binary digits** (medium, 10 minutes). bfloat16 keeps 8 significant binary digits. Between 1 and
+# 2 its numbers lie 2**-7 apart. Round a number to the nearest bfloat16 (for a tie either neighbour will do). Then see
+# why the weights themselves stay float32: what becomes of 1 after a step of 0.0015?
+
+
+# %%
+def to_bfloat16(value: float) -> float | None:
+    # Your lines here: math.frexp(value) gives m and e with value = m * 2**e and 0.5 <= m < 1. Then return your result.
+    return None
+
+
+check("1/3", to_bfloat16(1 / 3), 0.333984375)
+check("3.14159", to_bfloat16(3.14159), 3.140625)
+check("1 after a step of 0.0015", to_bfloat16(1 - 0.0015), 1.0)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def to_bfloat16(value):
+#     import math
+#
+#     mantissa, exponent = math.frexp(value)
+#     return math.ldexp(round(mantissa * 2**8) / 2**8, exponent)
+# ```
+#
+# A relative error of up to 2**-9, about 0.2 %, in every factor; in a sum of many products the errors mostly cancel.
+# But a weight of 1 that is stored in bfloat16 does not feel a small step at all: below 1 the next number is 2**-8 =
+# 0.0039 away. Thousands of small steps would be lost one by one. So products are bfloat16, and the weights float32.
+#
+# </details>
+
+# %% [markdown]
+# ## Recap
+#
+# 1. A measurement needs its own process, turns, a warm-up, a quiet machine, and a spread beside its median.
+# 2. The ladder: the recorded default is 2.4 times<!--bench S7/block3 default ratio--> faster than the source's loop,
+#    and 2.6 times<!--bench S7/block3 compiled ratio--> with the compiler; the rungs that did nothing are on it too.
+# 3. Keeping memory changes no bit, pieces and layouts change the rounding, and bfloat16 stays within the spread over
+#    seeds, in the paired runs above.
+# 4. Seconds grow with the images, memory does not grow with the epochs: the lines above say how exactly.
+# 5. The default is at 7 %<!--bench S7/block3 default limit--> of the roofline limit: what is left lies between the
+#    layers, not in them.

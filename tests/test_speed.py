@@ -1,0 +1,181 @@
+"""What makes an epoch faster gives the same gradients: exactly, or to the tolerance that its arithmetic allows."""
+
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional as F  # noqa: N812
+
+from common import data, loops, models, speed
+from common.loaders import InMemoryLoader
+from common.recipe import ROOT, Options, Recipe
+
+CPU = torch.device("cpu")
+
+
+def batch(count=96):
+    digits = data.load("builtin", limit=count)
+    return InMemoryLoader(digits.train_images, digits.train_labels, count)
+
+
+def network(step):
+    torch.manual_seed(1)
+    return models.build(step)
+
+
+def flat(tensors):
+    return torch.cat([tensor.flatten() for tensor in tensors])
+
+
+def gradient(step, arithmetic="float32", compiled_for=None):
+    """The gradient of the mean loss over a batch in evaluation mode: without the chance of dropout."""
+    model = network(step).eval()
+    images, labels = next(iter(batch()))
+    F.nll_loss(speed.forward(model, arithmetic, compiled_for)(images), labels).backward()
+    return flat(parameter.grad for parameter in model.parameters())
+
+
+def distance(vector, reference):
+    """Length of the difference, as a share of the reference's length."""
+    return float((vector - reference).norm() / reference.norm())
+
+
+def test_pieces_of_a_batch_give_the_gradient_of_the_batch():
+    """One step on 96 images in pieces of 64 and 32, against the same step on all of them at once."""
+    results = []
+    for size in (64, 1_000):
+        model = network("S5/step1_first_network")
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        score = loops.train_epoch(model, batch(), optimizer, piece_size=size)
+        results.append((flat(model.state_dict().values()), score))
+    (pieces, score_of_pieces), (whole, score_of_whole) = results
+    assert torch.allclose(pieces, whole, atol=1e-7, rtol=1e-5)
+    assert score_of_pieces.loss == pytest.approx(score_of_whole.loss, rel=1e-6)
+    assert (score_of_pieces.correct, score_of_pieces.total) == (score_of_whole.correct, 96)
+
+
+def test_batchnorm_needs_the_whole_batch():
+    assert speed.piece_size(network("S5/step1_first_network")) == 64
+    assert speed.piece_size(network("S7/block3")) > 60_000
+    assert speed.piece_size(network("S7/block3"), training=False) == 64
+
+
+def test_channels_innermost_change_no_value():
+    """In float64, where rounding cannot send a max-pool to another pixel."""
+    model, images = network("S5/step1_first_network").double(), next(iter(batch()))[0].double()
+    before = model(images)
+    speed.arrange(model)
+    assert model.layers[2].weight.is_contiguous(memory_format=torch.channels_last)
+    assert torch.allclose(model(images), before, atol=1e-12)
+
+
+INNERMOST = {
+    "S5/step1_first_network": True,
+    "S6/part2_step3_global_pooling": True,
+    "S7/block1": True,
+    "S7/block3": False,
+}
+
+
+@pytest.mark.parametrize("step", INNERMOST)
+def test_narrow_batchnorm_keeps_the_layout(step):
+    """Of the values that are normalised, S7 block 3 has 13,608 of 39,144 in narrow layers, S6 step 3 490 of 20,874."""
+    model = network(step)
+    random, before = torch.get_rng_state(), flat(model.state_dict().values())
+    speed.arrange(model)
+    weights = [parameter for parameter in model.parameters() if parameter.ndim == 4 and parameter.shape[1] > 1]
+    innermost = {weight.is_contiguous(memory_format=torch.channels_last) for weight in weights if weight.shape[2] > 1}
+    assert innermost == {INNERMOST[step]}
+    assert torch.equal(random, torch.get_rng_state())
+    assert torch.equal(before, flat(model.state_dict().values()))
+    assert model.training
+
+
+@pytest.mark.parametrize("step", ["S5/step1_first_network", "S6/part2_step3_global_pooling", "S7/block3"])
+def test_bfloat16_gives_the_gradient_to_within_a_tenth(step):
+    """bfloat16 keeps 8 binary digits. Two batches of 96 digits differ far more: by over half of their gradients."""
+    exact, rough = gradient(step), gradient(step, "bfloat16")
+    assert rough.dtype == torch.float32
+    assert 0 < distance(rough, exact) < 0.1
+
+
+def test_float32_means_the_model_itself():
+    model = network("S7/block3").eval()
+    images, _ = next(iter(batch()))
+    assert torch.equal(speed.forward(model, "float32")(images), model(images))
+
+
+@pytest.mark.skipif(not shutil.which("g++") or sys.platform != "linux", reason="needs a C++ compiler")
+def test_the_compiled_network_gives_the_same_gradient_and_leaves_the_last_batch_to_the_model(monkeypatch):
+    step = "S7/block3"
+    assert distance(gradient(step, compiled_for=96), gradient(step)) < 1e-5
+    called = []
+    monkeypatch.setattr(
+        torch, "compile", lambda model, dynamic: lambda images: called.append(len(images)) or model(images)
+    )
+    model = network(step).eval()
+    compute = speed.forward(model, "float32", compiled_for=64)
+    for count in (64, 32):
+        compute(torch.zeros(count, 1, 28, 28))
+    assert called == [64]
+
+
+def options(precision="auto", compile=False):
+    return Options("builtin", None, "cpu", "held-out", True, False, Path(), precision, compile)
+
+
+def test_auto_is_bfloat16_only_where_the_cpu_has_units_for_it(monkeypatch):
+    monkeypatch.setattr(speed, "_has_matrix_units", lambda: True)
+    assert speed.precision(options(), CPU) == "bfloat16"
+    assert speed.precision(options(), torch.device("cuda")) == "float32"
+    assert speed.precision(options("float32"), CPU) == "float32"
+    monkeypatch.setattr(speed, "_has_matrix_units", lambda: False)
+    assert speed.precision(options(), CPU) == "float32"
+    assert speed.precision(options("bfloat16"), CPU) == "bfloat16"
+
+
+def test_short_runs_and_machines_without_a_compiler_do_not_compile(monkeypatch):
+    recipe = Recipe("S7/block3", epochs=14, batch_size=64, lr=0.02)
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    assert speed.compiles(recipe, options(compile=True), 60_000)
+    assert not speed.compiles(recipe, options(), 60_000)
+    assert not speed.compiles(recipe, options(compile=True), 512)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert not speed.compiles(recipe, options(compile=True), 60_000)
+
+
+def test_a_run_that_asked_for_the_compiler_in_vain_is_told(capsys):
+    recipe = Recipe("S7/block3", epochs=1, batch_size=32, lr=0.02)
+    loops.fit(network("S7/block3"), batch(), {"held-out": batch(10)}, recipe, options(compile=True))
+    assert capsys.readouterr().out.startswith("machine    not compiled: the run is too short")
+
+
+FAULTS = """
+import resource, torch
+from common import speed
+
+if {kept}:
+    speed.keep_memory()
+for _ in range(3):  # what the first rounds take from the system is not counted
+    activations = [torch.ones(2**20) for _ in range(10)]
+    del activations
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    activations = [torch.ones(2**20) for _ in range(10)]
+    del activations
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator")
+def test_kept_memory_is_not_asked_for_again():
+    """20 rounds of 40 MB: hardly a page is handed out twice when memory is kept."""
+    faults = {}
+    for kept in (True, False):
+        command = [sys.executable, "-c", FAULTS.format(kept=kept)]
+        faults[kept] = int(subprocess.run(command, stdout=subprocess.PIPE, check=True, cwd=ROOT).stdout)
+    assert 10 * faults[True] < faults[False]
