@@ -31,7 +31,7 @@
 # **What you'll learn**: why a data loader can cost more than a network, what an allocator does between two steps,
 # memory formats, bfloat16, compilation, the roofline bound, and how to credit a gain to its cause.
 #
-# **What you'll need**: block 3 of S7, whose network and recipe are timed. The page takes about 8 minutes on 2 CPU
+# **What you'll need**: block 3 of S7, whose network and recipe are timed. The page takes about 5 minutes on 2 CPU
 # cores, and wants them for itself: close what else computes. (We have not timed it on a GPU; the ladder is a CPU's.)
 #
 # *Before this*: [S7 block 3](../S7/block3.ipynb). *After this*: the frontier, how few parameters will do. The [map of
@@ -278,7 +278,7 @@ for text, value, met in (
     print(f"{'measured':<11}{text:<44}  {value:,.1f}  {outcome}")
 
 # %% [markdown]
-# And the recorded benchmark of three networks. `course.py bench` measures it on your machine, in about four minutes:
+# And the recorded benchmark of three networks. `course.py bench` measures it on your machine, in about three minutes:
 # "sources" is the bottom of the ladder, "float32" and "default" are what the lessons do with `--precision float32`
 # and without, "compiled" adds `--compile`.
 
