@@ -74,7 +74,7 @@ def compare(repeats: int) -> dict:
     """Every step's ways in turn, `repeats` times, and what the machine can do at best."""
     steps = {}
     for step, batches in BATCHES.items():
-        # The compiler takes half a minute to start; it is tried where it has been seen to help (sessions/S8).
+        # The compiler is tried on one network: its start takes longer than all other measurements of a step.
         ways = {name: way for name, way in WAYS.items() if name != "compiled" or step.startswith("S7")}
         runs = {name: [] for name in ways}
         for _ in range(repeats):
@@ -131,15 +131,12 @@ def table(result: dict) -> str:
         f"{'of the limit':>14}{'memory':>10}"
     ]
     for step, measured in result["steps"].items():
-        sources = median(measured["ways"]["sources"])
         for name, runs in measured["ways"].items():
-            seconds = sorted(run["seconds"] for run in runs)
-            limit = limit_seconds(measured, result, runs[0]["precision"])
-            memory = max(run["peak_megabytes"] or 0 for run in runs)
+            line, seconds = figures(result, step, name), sorted(run["seconds"] for run in runs)
+            spread = f"{line['seconds']:.1f} ({seconds[0]:.1f}-{seconds[-1]:.1f})"
             lines.append(
-                f"{step + ', ' + name:<40}{f'{median(runs):.1f} ({seconds[0]:.1f}-{seconds[-1]:.1f})':>22}"
-                f"{sources / median(runs):>7.1f}{IMAGES / median(runs):>10,.0f}"
-                f"{100 * limit / median(runs):>12.0f} %{memory:>7.0f} MB"
+                f"{step + ', ' + name:<40}{spread:>22}{line['ratio']:>7.1f}{IMAGES / line['seconds']:>10,.0f}"
+                f"{line['limit']:>12.0f} %{line['memory']:>7.0f} MB"
             )
     lines.append(
         f"{result['device']}, {result['threads']} threads, {result['machine']}, torch {result['torch']}; "
@@ -150,17 +147,16 @@ def table(result: dict) -> str:
     return "\n".join(lines)
 
 
-def quotable(result: dict, step: str, name: str) -> dict[str, str]:
-    """The numbers of one line of the table as texts quote them."""
+def figures(result: dict, step: str, name: str) -> dict[str, float]:
+    """One line of the table: median seconds, times the sources, per cent of the machine's limit, peak megabytes."""
     measured = result["steps"][step]
     runs = measured["ways"][name]
     seconds = median(runs)
-    limit = limit_seconds(measured, result, runs[0]["precision"])
     return {
-        "seconds": f"{seconds:.1f} seconds",
-        "ratio": f"{median(measured['ways']['sources']) / seconds:.1f} times",
-        "limit": f"{100 * limit / seconds:.0f} %",
-        "memory": f"{max(run['peak_megabytes'] or 0 for run in runs):,.0f} MB",
+        "seconds": seconds,
+        "ratio": median(measured["ways"]["sources"]) / seconds,
+        "limit": 100 * limit_seconds(measured, result, runs[0]["precision"]) / seconds,
+        "memory": max(run["peak_megabytes"] or 0 for run in runs),
     }
 
 

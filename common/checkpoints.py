@@ -1,6 +1,5 @@
 """Save a training run after each epoch, and take it up again so exactly that the interruption leaves no trace."""
 
-import dataclasses
 import hashlib
 import io
 import json
@@ -9,6 +8,7 @@ import zipfile
 import torch
 
 from common import models, speed
+from common.changes import stated
 from common.data import Digits
 from common.errors import UserError
 from common.files import write_atomically
@@ -29,13 +29,14 @@ class Checkpoint:
         """
         self.path = options.out / "checkpoint.pt"
         self.identity = {
-            "recipe": dataclasses.asdict(recipe),
+            "recipe": stated(recipe),
             "network": hashlib.sha256(models.source(recipe.step).encode()).hexdigest(),
             "data": digits.sha256,
             "training images": len(digits.train_labels),
+            "measured on": digits.measured_on,
             "protocol": options.protocol,
             "precision": speed.precision(options, device),
-            "compile": options.compile,
+            "compiled": speed.compiles(recipe, options, device, len(digits.train_labels)),
         }
         self.resumed = self.load() if options.resume else None
 
@@ -74,11 +75,45 @@ class Checkpoint:
         return state
 
 
+class RunState:
+    """All that changes while a network trains, as one value that can be saved and restored."""
+
+    def __init__(self, parts: dict, loaders: list):
+        """`parts` have a state_dict; of the loaders, those with a generator of their own count."""
+        self.parts = parts
+        self.generators = [loader.generator for loader in loaders if getattr(loader, "generator", None) is not None]
+        self.history: list[dict] = []
+
+    def state(self) -> dict:
+        """Everything as tensors and plain values, as `Checkpoint.save` takes it."""
+        return {
+            **{name: part.state_dict() for name, part in self.parts.items()},
+            "history": self.history,
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "random_mps": torch.mps.get_rng_state() if torch.backends.mps.is_available() else None,
+            "random_loaders": [generator.get_state() for generator in self.generators],
+        }
+
+    def restore(self, state: dict) -> None:
+        """Go on from such a state."""
+        for name, part in self.parts.items():
+            part.load_state_dict(state[name])
+        self.history = list(state["history"])
+        torch.set_rng_state(state["random"])
+        if torch.cuda.is_available() and state["random_cuda"]:
+            torch.cuda.set_rng_state_all(state["random_cuda"])
+        if torch.backends.mps.is_available() and state["random_mps"] is not None:
+            torch.mps.set_rng_state(state["random_mps"])
+        for generator, saved in zip(self.generators, state["random_loaders"], strict=True):
+            generator.set_state(saved)
+
+
 def _first_difference(theirs: dict, ours: dict) -> str:
     flat_theirs, flat_ours = ({**side.get("recipe", {}), **side} for side in (theirs, ours))
-    for name in flat_ours:
-        if name != "recipe" and flat_theirs.get(name) != flat_ours[name]:
-            return f"{name} {_short(flat_theirs.get(name))} there, {_short(flat_ours[name])} here"
+    for name in {**flat_ours, **flat_theirs}:
+        if name != "recipe" and flat_theirs.get(name) != flat_ours.get(name):
+            return f"{name} {_short(flat_theirs.get(name))} there, {_short(flat_ours.get(name))} here"
     return "a recipe of another form"
 
 

@@ -26,6 +26,7 @@ class Digits:
     test_labels: torch.Tensor
     name: str  # "mnist" or "builtin"
     sha256: str  # of the bytes of the four tensors in this order, before any limit
+    measured_on: str = "test"  # or "validation": then the test images are training images that were set aside
 
     @property
     def title(self) -> str:
@@ -34,15 +35,17 @@ class Digits:
 
     def __str__(self) -> str:
         """One line, its first word padded to the column where the lines of a run's head begin."""
-        counts = f"{len(self.train_images):,} training and {len(self.test_images):,} test images"
+        counts = f"{len(self.train_images):,} training and {len(self.test_images):,} {self.measured_on} images"
         return f"{'data':<11}{self.title}: {counts}, sha256 {self.sha256[:12]}"
 
     __repr__ = __str__
 
 
-def load(source: str = "auto", limit: int | None = None) -> Digits:
+def load(source: str = "auto", limit: int | None = None, validate: bool = False) -> Digits:
     """The digits of `source`, with the first `limit` training images (all of them when there are fewer).
 
+    With `validate` the test images are left out altogether, and the last twelfth of the training images, 5,000 of
+    MNIST's 60,000, take their place: whatever is chosen by looking at numbers is chosen by looking at these.
     "mnist" looks into the folder MNIST_DIR when that variable is set, else into the cache, else downloads. "builtin"
     is the small set that needs no network. "auto" is MNIST where it can be had, else the built-in set and a line that
     says why. Raises UserError: for a `limit` under 1, another `source`, a MNIST_DIR that does not hold the four files
@@ -60,7 +63,16 @@ def load(source: str = "auto", limit: int | None = None) -> Digits:
             raise UserError(f"MNIST is not at hand: {reason}; {advice}.") from None
         print(f"MNIST is not at hand, so this run uses the built-in digits: {reason}.")
         digits = builtin()
+    if validate:
+        digits = _set_aside(digits)
     return replace(digits, train_images=digits.train_images[:limit], train_labels=digits.train_labels[:limit])
+
+
+def _set_aside(digits: Digits) -> Digits:
+    """The last twelfth of the training images instead of the test images."""
+    images, labels = digits.train_images, digits.train_labels
+    kept = len(labels) - len(labels) // 12
+    return Digits(images[:kept], labels[:kept], images[kept:], labels[kept:], digits.name, digits.sha256, "validation")
 
 
 def mnist() -> Digits:

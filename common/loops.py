@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the field's name for it
 from tqdm.auto import tqdm
 
-from common import speed
+from common import optim, speed
+from common.checkpoints import RunState
 from common.errors import UserError
 from common.recipe import Options, Recipe, in_notebook
 
@@ -51,13 +52,20 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def train_epoch(
-    model: nn.Module, batches, optimizer, description: str = "training", forward=None, piece_size: int = 2**62
+    model: nn.Module,
+    batches,
+    optimizer,
+    description: str = "training",
+    forward=None,
+    piece_size: int = 2**62,
+    after_step=lambda: None,
 ) -> Score:
     """One pass over the training batches, one step of the optimizer for each.
 
     `forward` computes the log-probabilities; it is the model itself, or a faster way to the same (`common.speed`). A
-    batch goes through it in pieces of at most `piece_size` images; their gradients add up to the batch's. The score
-    counts each image with the weights of the moment it was seen, augmented and with dropout on.
+    batch goes through it in pieces of at most `piece_size` images; their gradients add up to the batch's. `after_step`
+    is called after each step. The score counts each image with the weights of the moment it was seen, augmented and
+    with dropout on.
     """
     device = next(model.parameters()).device
     model.train()
@@ -71,6 +79,7 @@ def train_epoch(
             (loss * (len(some_labels) / len(labels))).backward()
             counter.add(loss.detach(), log_probabilities.detach(), some_labels)
         optimizer.step()
+        after_step()
     return counter.score()
 
 
@@ -102,18 +111,29 @@ def fit(model: nn.Module, train_batches, test_batches: dict, recipe: Recipe, opt
     `test_batches` holds a loader for each protocol; those that `options.protocol` asks for are measured. They are only
     ever looked at: nothing is chosen by them, and the result of a run is its last epoch. With a `Checkpoint` the run is
     saved after each epoch; interrupted and resumed with the same number of threads on a CPU, it ends with bit-identical
-    weights. Raises UserError when the loss stops being a number, and Interrupted on Ctrl-C.
+    weights. Where the recipe averages the weights, their mean is what is measured, and what `model` holds in the end.
+    Raises UserError when the loss stops being a number, and Interrupted on Ctrl-C.
     """
     measured = _measured(test_batches, options.protocol)
     speed.keep_memory()
     speed.arrange(model)
-    compiled_for = recipe.batch_size if speed.compiles(recipe, options, train_batches.total) else None
+    device, images = next(model.parameters()).device, len(train_batches) * recipe.batch_size
+    compiled_for = recipe.batch_size if speed.compiles(recipe, options, device, images) else None
     if options.compile and not compiled_for:
         print(f"{'machine':<11}not compiled: the run is too short to gain by it, or there is no C++ compiler here")
-    forward = speed.forward(model, speed.precision(options, next(model.parameters()).device), compiled_for)
-    optimizer = torch.optim.SGD(model.parameters(), lr=recipe.lr, momentum=recipe.momentum)
-    schedule = torch.optim.lr_scheduler.StepLR(optimizer, recipe.lr_step or recipe.epochs, recipe.lr_gamma)
-    run = _Run(model, optimizer, schedule, train_batches, *measured.values())
+    forward = speed.forward(model, speed.precision(options, device), compiled_for)
+    optimizer = optim.optimizer(model, recipe)
+    schedule = optim.Schedule(optimizer, recipe, len(train_batches))
+    mean = optim.running_mean(model, recipe)
+    tested = mean.module if mean else model
+    parts = {"model": model, "optimizer": optimizer, "schedule": schedule} | ({"mean": mean} if mean else {})
+    run = RunState(parts, [train_batches, *measured.values()])
+
+    def after_step() -> None:
+        schedule.after_step()
+        if mean:
+            mean.update_parameters(model)
+
     if checkpoint and checkpoint.resumed:
         run.restore(checkpoint.resumed)
     elif checkpoint:
@@ -124,18 +144,17 @@ def fit(model: nn.Module, train_batches, test_batches: dict, recipe: Recipe, opt
         for epoch in range(len(run.history) + 1, recipe.epochs + 1):
             started = time.perf_counter()
             lr = optimizer.param_groups[0]["lr"]
-            train = train_epoch(
-                model, train_batches, optimizer, f"epoch {epoch}/{recipe.epochs}", forward, speed.piece_size(model)
-            )
+            description, size = f"epoch {epoch}/{recipe.epochs}", speed.piece_size(model)
+            train = train_epoch(model, train_batches, optimizer, description, forward, size, after_step)
             if not math.isfinite(train.loss):
                 raise UserError(
                     f"The training loss is {train.loss} in epoch {epoch}; try a lower learning rate than {lr}."
                 )
             row = {"epoch": epoch, "lr": lr, **train.row("train")}
             for name, batches in measured.items():
-                row |= evaluate(model, batches).row(name)
+                row |= evaluate(tested, batches).row(name)
                 row.setdefault("seconds", time.perf_counter() - started)  # a second protocol is not the run's own time
-            schedule.step()
+            schedule.after_epoch()
             run.history.append(row)
             print(log_line(row, recipe.epochs), flush=True)
             if checkpoint:
@@ -147,6 +166,8 @@ def fit(model: nn.Module, train_batches, test_batches: dict, recipe: Recipe, opt
             f"Interrupted after {len(run.history)} of {recipe.epochs} epochs; "
             f"the same command with --resume goes on from {checkpoint.path}."
         ) from None
+    if mean:
+        model.load_state_dict(mean.module.state_dict())
     return run.history
 
 
@@ -191,37 +212,6 @@ class _Counter:
 
     def score(self) -> Score:
         return Score(self.loss.item() / self.total, int(self.correct), self.total)
-
-
-class _Run:
-    """All that changes while a network trains, as one value that can be saved and restored."""
-
-    def __init__(self, model, optimizer, schedule, *loaders):
-        self.parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
-        self.generators = [loader.generator for loader in loaders if getattr(loader, "generator", None) is not None]
-        self.history: list[dict] = []
-
-    def state(self) -> dict:
-        return {
-            **{name: part.state_dict() for name, part in self.parts.items()},
-            "history": self.history,
-            "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-            "random_mps": torch.mps.get_rng_state() if torch.backends.mps.is_available() else None,
-            "random_loaders": [generator.get_state() for generator in self.generators],
-        }
-
-    def restore(self, state: dict) -> None:
-        for name, part in self.parts.items():
-            part.load_state_dict(state[name])
-        self.history = list(state["history"])
-        torch.set_rng_state(state["random"])
-        if torch.cuda.is_available() and state["random_cuda"]:
-            torch.cuda.set_rng_state_all(state["random_cuda"])
-        if torch.backends.mps.is_available() and state["random_mps"] is not None:
-            torch.mps.set_rng_state(state["random_mps"])
-        for generator, saved in zip(self.generators, state["random_loaders"], strict=True):
-            generator.set_state(saved)
 
 
 def _progress(batches, description: str):

@@ -4,7 +4,7 @@ import inspect
 
 from torch import nn
 
-from common import networks
+from common import networks, own_networks
 from common.errors import UserError
 from common.recipe import ROOT
 
@@ -17,6 +17,7 @@ NETWORKS = {
     "S7/block1": networks.S7Block1,
     "S7/block2": networks.S7Block3,  # block 3 keeps block 2's network and trains it by another recipe
     "S7/block3": networks.S7Block3,
+    "S7/block4": own_networks.S7Block4,
 }
 
 

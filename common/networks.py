@@ -1,6 +1,7 @@
-"""The networks of the course, one plain class each, named after their step. Shapes are [channels, height, width].
+"""The networks that the course retells, one plain class each, named after their step.
 
-Every network takes normalised images, float32 [N, 1, 28, 28], and gives log-probabilities, float32 [N, 10].
+Shapes are [channels, height, width]. Every network takes normalised images, float32
+[N, 1, 28, 28], and gives log-probabilities, float32 [N, 10].
 """
 
 from torch import Tensor, nn

@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="course.py notebooks", description=__doc__.split(":")[0] + ".")
     parser.add_argument("step", nargs="*", help="such as S7/block3 (default: every lesson)")
     parser.add_argument("--force", action="store_true", help="execute also what has not changed")
-    parser.add_argument("--reuse", action="store_true", help="take the training from the study's seed 1, if it is here")
+    parser.add_argument("--reuse", action="store_true", help="take a lesson's training from its study's seed 1")
     options = parser.parse_args(arguments)
     update(SESSIONS, options.step, options.force, options.reuse)
 

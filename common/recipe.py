@@ -9,6 +9,7 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from common.changes import changed
 from common.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,10 +40,14 @@ class Recipe:
     step: str  # "S7/block3": the lesson's file under sessions/, and the network's name in common.models
     epochs: int
     batch_size: int
-    lr: float
+    lr: float  # with `one_cycle` the highest, else the first
     momentum: float = 0.0
     lr_step: int | None = None  # every so many epochs the learning rate is multiplied by lr_gamma
     lr_gamma: float = 0.1
+    one_cycle: float = 0.0  # over this share of all steps the learning rate rises to lr, over the rest it falls to 0
+    nesterov: bool = False
+    weight_decay: float = 0.0  # of kernels and dense weights; never of biases and BatchNorm
+    averaging: float = 0.0  # what is tested is a running mean of the weights, which keeps this share in each step
     augmentation: Augmentation = Augmentation()
     seed: int = 1
 
@@ -78,6 +83,7 @@ class Options:
     out: Path
     precision: str = "auto"
     compile: bool = False
+    validate: bool = False  # measure on training images that are set aside, never on the test images
 
 
 def in_notebook() -> bool:
@@ -109,7 +115,11 @@ def command_line(
     assert not unknown
     values = parser.parse_args([*given, *arguments])
     quick = values.quick
-    recipe = replace(recipe, epochs=values.epochs, batch_size=values.batch_size, seed=values.seed)
+    if values.validate and values.protocol != "held-out":
+        raise UserError("--validate measures on training images that are set aside; it has no other --protocol.")
+    recipe = changed(recipe, values.change)
+    given = {"epochs": values.epochs, "batch_size": values.batch_size, "seed": values.seed}
+    recipe = replace(recipe, **{name: value for name, value in given.items() if value is not None})
     options = Options(
         data="builtin" if quick and values.data == "auto" else values.data,
         limit=QUICK_TRAINING_IMAGES if quick and values.limit is None else values.limit,
@@ -120,6 +130,7 @@ def command_line(
         out=values.out or ROOT / "runs" / ("quick" if quick else "") / recipe.step,
         precision=values.precision,
         compile=values.compile,
+        validate=values.validate,
     )
     return recipe, options
 
@@ -142,9 +153,9 @@ def _parser(recipe: Recipe) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--epochs", type=_whole("--epochs", 1), default=recipe.epochs, help="passes over the training images")
-    add("--seed", type=_whole("--seed", 0), default=recipe.seed, help="of the weights, the order and the augmentation")
-    add("--batch-size", type=_whole("--batch-size", 1), default=recipe.batch_size, help="images per step")
+    add("--epochs", type=_whole("--epochs", 1), metavar="N", help=f"passes over the images (default: {recipe.epochs})")
+    add("--seed", type=_whole("--seed", 0), metavar="N", help=f"of all that is random (default: {recipe.seed})")
+    add("--batch-size", type=_whole("--batch-size", 1), metavar="N", help=f"images (default: {recipe.batch_size})")
     add(
         "--device",
         type=_one_of("--device", "auto", "cpu", "cuda", "mps"),
@@ -165,6 +176,8 @@ def _parser(recipe: Recipe) -> argparse.ArgumentParser:
         default="auto",
         help="arithmetic of the training: auto is bfloat16 on a CPU with matrix units for it, else float32",
     )
+    add("--change", default="", metavar="'NAME=VALUE ...'", help="other values in the recipe, such as lr=0.05")
+    add("--validate", **_switch("--validate"), help="set 5,000 training images aside and measure on them instead")
     add("--compile", **_switch("--compile"), help="compile the network where the run is long enough to gain by it")
     add("--quick", **_switch("--quick"), help="a small run on the built-in digits: every step, other numbers")
     add("--resume", **_switch("--resume"), help="go on from the last checkpoint in the output folder")

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from common import anatomy, models, speed
+from common.changes import stated
 from common.data import Digits
 from common.errors import UserError
 from common.files import write_atomically
@@ -51,7 +52,8 @@ def machine_line(device: torch.device, options: Options) -> str:
     """The machine as one line of a run's output."""
     here = machine(device)
     return (
-        f"{'machine':<11}{here['device']}, {here['threads']} threads, {speed.precision(options, device)}, "
+        f"{'machine':<11}{here['device']}, {here['threads']} thread{'s' * (here['threads'] > 1)}, "
+        f"{speed.precision(options, device)}, "
         f"{here['machine']}, torch {here['torch']}, Python {here['python']}"
     )
 
@@ -62,16 +64,19 @@ def source_sha256(recipe: Recipe) -> str:
     A record whose fingerprint is not today's was measured on another network or with another recipe. Values that are a
     field's default do not count, so that a recipe that gains a field keeps its fingerprint.
     """
-    said = json.dumps(_not_default(dataclasses.replace(recipe, seed=Recipe.seed)), sort_keys=True)
+    said = json.dumps(stated(dataclasses.replace(recipe, seed=Recipe.seed)), sort_keys=True)
     return hashlib.sha256((models.source(recipe.step) + said).encode()).hexdigest()
 
 
 def make(recipe: Recipe, options: Options, model: nn.Module, digits: Digits, history: list[dict]) -> dict:
     """The record of one run, in the form of the step's record: a list of runs, with an entry for each protocol."""
     device = next(model.parameters()).device
-    here = {**machine(device), "precision": speed.precision(options, device), "compile": options.compile}
+    compiled = speed.compiles(recipe, options, device, len(digits.train_labels))
+    here = {**machine(device), "precision": speed.precision(options, device), "compiled": compiled}
     seconds = sum(row["seconds"] for row in history)
     histories = _by_protocol(history, options.protocol)
+    if digits.measured_on == "validation":
+        histories = {"validation": histories[options.protocol]}
     runs = [
         {"seed": recipe.seed, "protocol": protocol, **here, "seconds": seconds, "history": rows}
         for protocol, rows in histories.items()
@@ -92,9 +97,9 @@ def make(recipe: Recipe, options: Options, model: nn.Module, digits: Digits, his
 
 
 def write(path: Path, record: dict) -> Path:
-    """The record as JSON, floats rounded to six decimals, one line for each epoch so that a diff can be read."""
+    """The record as JSON, floats rounded to six decimals, a line for each epoch or trial, for a diff to be read."""
     text = json.dumps(_rounded(record), indent=1)
-    text = re.sub(r'\{\s+"epoch".*?\}', lambda row: " ".join(row[0].split()), text, flags=re.DOTALL)
+    text = re.sub(r'\{\s+"(?:epoch|correct)".*?\}', lambda row: " ".join(row[0].split()), text, flags=re.DOTALL)
     return write_atomically(path, text + "\n")
 
 
@@ -135,6 +140,36 @@ def add_run(record: dict, run: dict) -> dict:
 
     others = [other for other in record["runs"] if key(other) != key(run)]
     return {**record, "runs": sorted([*others, run], key=key)}
+
+
+def add_runs(record: dict, found: dict, path: Path) -> dict:
+    """The record with the runs of `found`. Raises UserError where they are of another network, recipe or data set."""
+    if record["runs"] and any(found[name] != record[name] for name in ("source_sha256", "data")):
+        raise UserError(f"{path} holds runs of another network, recipe or data set; --anew forgets them.")
+    record = {**found, **{name: record[name] for name in ("runs", "weights", "search") if name in record}}
+    for run in found["runs"]:
+        record = add_run(record, run)
+    return record
+
+
+def add_trial(record: dict, change: str, found: dict) -> dict:
+    """The record with a run on the validation images in its log of the search, under the change that was tried."""
+    run = found["runs"][0]
+    brief = {"correct": [row["test_correct"] for row in run["history"]], "total": run["history"][-1]["test_total"]}
+    brief["loss"] = run["history"][-1]["test_loss"]
+    brief |= {name: value for name, value in run.items() if name not in ("protocol", "history", "compiled")}
+    trials = {trial["change"]: trial for trial in record.get("search", [])}
+    trial = trials.setdefault(change, {"change": change, "recipe": found["recipe"], "runs": []})
+    if trial["recipe"] != found["recipe"]:
+        raise UserError(f"The search holds runs of another recipe under {change!r}; name what changed with --change.")
+    others = [other for other in trial["runs"] if other["seed"] != brief["seed"]]
+    trials[change] = {**trial, "runs": sorted([*others, brief], key=lambda one: one["seed"])}
+    return {**record, "search": list(trials.values())}
+
+
+def without(record: dict, part: str) -> dict:
+    """The record without its "runs", which takes the weights along, or without its "search"."""
+    return {**record, part: []} | ({"weights": None, "summary": None} if part == "runs" else {})
 
 
 def runs(record: dict, protocol: str = "held-out") -> list[dict]:
@@ -185,12 +220,6 @@ def _by_protocol(history: list[dict], protocol: str) -> dict[str, list[dict]]:
         for row, full in zip(held_out, history, strict=True)
     ]
     return {"held-out": held_out, "source": source}
-
-
-def _not_default(value) -> dict:
-    every = {field.name: (getattr(value, field.name), field.default) for field in dataclasses.fields(value)}
-    stated = {name: item for name, (item, default) in every.items() if item != default}
-    return {name: _not_default(item) if dataclasses.is_dataclass(item) else item for name, item in stated.items()}
 
 
 def _rounded(value):

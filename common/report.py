@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import nn
 
-from common import bench, records
+from common import bench, compare, records
 from common.data import Digits
 from common.errors import UserError
 from common.files import write_atomically
@@ -41,7 +41,7 @@ def verdict(targets: tuple[Target, ...], record: dict, digits: Digits) -> str:
     measured = records.measure(record["runs"][0], record["parameters"])
     run, size = record["runs"][0], record["data"]
     whole = digits.name == "mnist" and size["train"] == 60_000 and run["protocol"] == "held-out"
-    part = "test" if run["protocol"] == "held-out" else "training"
+    part = {"held-out": "test", "source": "training"}.get(run["protocol"], run["protocol"])
     images = (
         f"{run['history'][-1]['test_total']:,} {part} images of {digits.title}, after training on {size['train']:,}"
     )
@@ -72,8 +72,10 @@ def recorded(step: str, targets: tuple[Target, ...]) -> str:
         for run in runs
     ]
     summary = records.summarise(record)
+    low, high = compare.interval(summary.accuracies)
     lines.append(
-        f"{'recorded':<11}mean      {number(summary.mean):>9}   standard deviation {summary.deviation:.2f} points"
+        f"{'recorded':<11}mean      {number(summary.mean):>9}   standard deviation {summary.deviation:.2f} points; "
+        f"95 % interval of the mean {low:.2f} to {high:.2f}"
     )
     measures = [records.measure(run, record["parameters"]) for run in runs]
     for target in targets:
@@ -118,14 +120,15 @@ def quote(query: str) -> str:
 
     A query is `STEP [source] QUANTITY [at EPOCH]`: a quantity over the recorded seeds, by the source's protocol where
     it says so, at the last epoch where it does not say which; for example `S7/block3 source mean at 13`. `wrong` is the
-    mean number of mistakes in 10,000 images, `gap` how far the source's protocol lies above the held-out one,
-    `training` the accuracy on training images as they were seen, `best` the mean of each seed's best epoch, and
-    `flattery` how far that lies above the mean of the last. `bench STEP WAY QUANTITY` is a number of the recorded
-    benchmark: `seconds`, `ratio`, `limit` or `memory` of one of `common.bench.WAYS`.
+    mean number of mistakes in 10,000 images, `low` and `high` bound the 95 % interval of the mean, `lowest3` and
+    `lowest5` are the lowest accuracies of any seed in its last epochs, `gap` how far the source's protocol lies above
+    the held-out one, `training` the accuracy on training images as they were seen, `best` the mean of each seed's best
+    epoch, and `flattery` how far that lies above the mean of the last. `bench STEP WAY QUANTITY` is a number of the
+    recorded benchmark: `seconds`, `ratio`, `limit` or `memory` of one of `common.bench.WAYS`.
     """
     timed = re.fullmatch(r"bench (S\d+/\w+) (\w+) (\w+)", query)
     if timed:
-        return bench.quotable(json.loads(bench.RECORDED.read_text(encoding="utf-8")), *timed.groups()[:2])[timed[3]]
+        return _benchmarked(*timed.groups())
     found = re.fullmatch(r"(S\d+/\w+)( source)? (\w+)(?: at (\d+))?", query)
     if not found:
         raise UserError(f"A number's source must read `STEP [source] QUANTITY [at EPOCH]`, not {query!r}.")
@@ -147,12 +150,23 @@ def quote(query: str) -> str:
         "minutes": f"{statistics.fmean(run['seconds'] for run in runs) / 60:.0f} minutes",
     }
     best = statistics.fmean(max(records.accuracy(run, row["epoch"]) for row in run["history"]) for run in runs)
+    low, high = compare.interval(summary.accuracies)
+    quotable |= {"low": f"{low:.2f} %", "high": f"{high:.2f} %"}
+    quotable |= {f"lowest{last}": f"{compare.lowest(runs, last):.2f} %" for last in (3, 5)}
     quotable |= {"best": f"{best:.2f} %", "flattery": f"{best - records.summarise(record, protocol).mean:.2f} points"}
     if quantity == "gap":
         return f"{records.summarise(record, 'source').mean - records.summarise(record).mean:.2f} points"
     if quantity not in quotable:
         raise UserError(f"There is no number {quantity!r} of a step; there is gap, {', '.join(quotable)}.")
     return quotable[quantity]
+
+
+def _benchmarked(step: str, way: str, quantity: str) -> str:
+    forms = {"seconds": "{:.1f} seconds", "ratio": "{:.1f} times", "limit": "{:.0f} %", "memory": "{:,.0f} MB"}
+    result = json.loads(bench.RECORDED.read_text(encoding="utf-8"))
+    if way not in result["steps"].get(step, {}).get("ways", {}) or quantity not in forms:
+        raise UserError(f"The recorded benchmark has no number {quantity!r} of {way!r} for the step {step}.")
+    return forms[quantity].format(bench.figures(result, step, way)[quantity])
 
 
 def fill(text: str) -> str:

@@ -1,94 +1,196 @@
 """Run a step over several seeds and gather its record: `python -m common.study S7/block3 --seeds 3`.
 
-Each seed is the step's own script in a process of its own, so that the record can only hold what a student would get.
-A finished seed is written to the step's record at once; run again, the study goes on with the seeds that are missing.
+Each seed is the step's own script in a process of its own, so that the record can only hold what a student would get;
+several run side by side and share the cores. A finished seed is written to the step's record at once; run again, the
+study goes on with the seeds that are missing, and in these with the epoch that is missing.
+
+With --validate nothing is trained on all images or measured on a test image: the runs train on 55,000 images, are
+measured on the 5,000 others, and go into the record's log of the search. Tuning may look at nothing else.
 """
 
 import argparse
+import os
+import re
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import filelock
+import torch
+from tqdm import tqdm
 
-from common import records
+from common import compare, records
 from common.errors import UserError
+from common.files import write_atomically
 from common.notebooks import kernel_environment
 from common.recipe import ROOT
+
+EPOCH = re.compile(r"epoch +\d+/(\d+) ")  # how `common.loops.log_line` begins
+
+
+class InterruptedStudyError(UserError):
+    """Ctrl-C: nothing is lost."""
+
+    exit_code = 130  # 128 + SIGINT, as shells expect
 
 
 def main(arguments: list[str] | None = None) -> None:
     """The command line of the study."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("step", help="S7/block3, or the path of its script")
-    parser.add_argument("--seeds", type=int, default=3, help="seeds 1 to SEEDS (default: 3)")
-    parser.add_argument("--anew", action="store_true", help="forget the recorded runs of this step first")
+    parser = argparse.ArgumentParser(prog="course.py study", description=__doc__.split(":")[0] + ".")
+    add = parser.add_argument
+    add("step", nargs="?", help="S7/block3, or the path of its script")
+    add("--seeds", type=int, default=3, help="seeds 1 to SEEDS (default: 3)")
+    add("--jobs", type=int, default=0, help="how many at once (default: one for each core, at most 8; 4 on a GPU)")
+    add("--validate", action="store_true", help="measure on 5,000 training images, for the log of the search")
+    add("--change", default="", metavar="'NAME=VALUE ...'", help="with --validate: other values in the recipe")
+    add("--anew", action="store_true", help="forget the recorded runs of this step first")
+    add("--compare", nargs=2, metavar=("A", "B"), help=compare.HELP)
     options = parser.parse_args(arguments)
-    step = options.step.removeprefix("sessions/").removesuffix(".py")
-    lesson = ROOT / "sessions" / f"{step}.py"
-    if not lesson.exists():
-        raise UserError(f"There is no step {step}: {lesson} is missing.")
-    if options.anew:
-        records.path_of(step).unlink(missing_ok=True)
-        shutil.rmtree(folder_of(step), ignore_errors=True)
-    for seed in range(1, options.seeds + 1):
-        study_run(lesson, step, seed)
-
-
-def folder_of(step: str) -> Path:
-    """Where the runs of a step's study work; seed 1's stays, for its checkpoint holds a whole run of the lesson."""
-    return ROOT / "runs" / "study" / step
-
-
-def study_run(lesson: Path, step: str, seed: int) -> None:
-    """Train one seed, measured by every protocol that the step has, unless it is recorded already, and record it."""
-    path = records.path_of(step)
-    if path.exists() and any(run["seed"] == seed for run in records.load(path)["runs"]):
-        print(f"{step}, seed {seed}: recorded already")
+    if options.compare:
+        print(compare.text(*options.compare))
         return
-    print(f"{step}, seed {seed}: training", flush=True)
-    out = folder_of(step) / f"seed-{seed}"
-    command = [sys.executable, str(lesson), "--data=mnist", "--protocol=both", f"--seed={seed}", f"--out={out}"]
-    if (out / "checkpoint.pt").exists():
-        command.append("--resume")
-    if subprocess.run(command, env=kernel_environment(quick=False), check=False).returncode != 0:
-        raise UserError(f"The study stopped: {step} with seed {seed} failed (see above); finished seeds are recorded.")
-    if not (out / "record.json").exists():
-        raise UserError(f"The step {step} writes no record: it trains no network that a study could compare.")
-    with filelock.FileLock(f"{folder_of(step)}.lock"):
-        _add(step, records.load(out / "record.json"), out)
-    if seed != 1:
-        shutil.rmtree(out)
+    if not options.step:
+        raise UserError("The study needs a step, such as S7/block3, or --compare with two of them.")
+    if options.seeds < 1 or options.jobs < 0:
+        raise UserError("--seeds must be at least 1, and --jobs at least 0.")
+    study = Study(options.step, options.validate, options.change)
+    if options.anew:
+        study.forget()
+    study.run(options.seeds, options.jobs)
 
 
-def _add(step: str, found: dict, out: Path) -> None:
-    """Add a finished run to the step's record, which another study may have changed in the meantime."""
-    path = records.path_of(step)
-    record = records.load(path) if path.exists() else {**found, "runs": [], "weights": None}
-    if (found["source_sha256"], found["data"]) != (record["source_sha256"], record["data"]):
-        raise UserError(f"{path} holds runs of another network, recipe or data set; --anew forgets them.")
-    for run in found["runs"]:
-        record = records.add_run(record, run)
-    held_out = records.runs(found)[0]
-    if held_out["seed"] == 1:
-        record["weights"] = _keep_weights(step, out, held_out)
-    records.write(path, record)
+class Study:
+    """One step by its own recipe or, on the validation images, by a changed one."""
+
+    def __init__(self, step: str, validate: bool = False, change: str = ""):
+        """Raises UserError for an unknown step, and for a change that would be measured on the test images."""
+        self.step = step.removeprefix("sessions/").removesuffix(".py")
+        self.lesson = ROOT / "sessions" / f"{self.step}.py"
+        if not self.lesson.exists():
+            raise UserError(f"There is no step {self.step}: {self.lesson} is missing.")
+        if change and not validate:
+            raise UserError("--change needs --validate: what is only tried is measured on the validation images.")
+        self.validate, self.change, self.title = validate, change, f"{self.step} {change}".strip()
+        self.folder = ROOT / "runs" / "study" / self.step  # seed 1's checkpoint in it holds a whole run of the lesson
+        if validate:
+            self.folder = self.folder / "validation" / re.sub(r"[^\w.=-]+", "_", change or "recipe")
+        self.running: list[subprocess.Popen] = []
+        self.stopped = False
+
+    def forget(self) -> None:
+        """Drop the recorded runs, or with `validate` the log of the search, and what is left of their training."""
+        path = records.path_of(self.step)
+        if path.exists():
+            records.write(path, records.without(records.load(path), "search" if self.validate else "runs"))
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def run(self, seeds: int, jobs: int = 0) -> None:
+        """Train the seeds from 1 to `seeds` that are missing, `jobs` at a time; a finished one is recorded at once."""
+        missing = [seed for seed in range(1, seeds + 1) if not self._is_recorded(seed)]
+        print(f"{self.title}: {seeds - len(missing)} of {seeds} seeds recorded already", flush=True)
+        jobs = max(1, min(jobs or default_jobs(), len(missing)))
+        with tqdm(unit="epoch", disable=None) as bar, ThreadPoolExecutor(jobs) as pool:
+
+            def advance(epochs: int) -> None:
+                bar.total = len(missing) * epochs
+                bar.update()
+
+            work = [pool.submit(self._train, seed, max(1, cores() // jobs), advance) for seed in missing]
+            try:
+                for one in work:
+                    one.result()
+            except BaseException as error:
+                pool.shutdown(wait=False, cancel_futures=True)
+                for process in self.running:
+                    process.terminate()
+                if isinstance(error, KeyboardInterrupt):
+                    raise InterruptedStudyError("Interrupted; the same command goes on where it stopped.") from None
+                raise
+
+    def _is_recorded(self, seed: int) -> bool:
+        path = records.path_of(self.step)
+        if not path.exists():
+            return False
+        record = records.load(path)
+        if not self.validate:
+            return any(run["seed"] == seed for run in record["runs"])
+        tried = record.get("search", [])
+        return any(run["seed"] == seed for trial in tried if trial["change"] == self.change for run in trial["runs"])
+
+    def _train(self, seed: int, threads: int, advance) -> None:
+        """Train one seed in a process of its own, from its last checkpoint where there is one, and record it."""
+        if self.stopped:
+            return
+        out = self.folder / f"seed-{seed}"
+        command = [sys.executable, str(self.lesson), "--data=mnist", f"--seed={seed}", f"--out={out}"]
+        command += ["--validate", f"--change={self.change}"] if self.validate else ["--protocol=both"]
+        if (out / "checkpoint.pt").exists():
+            command.append("--resume")
+        environment = {"OMP_NUM_THREADS": str(threads)} | kernel_environment(quick=False)
+        log = []
+        with subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8"
+        ) as process:
+            self.running.append(process)
+            for line in process.stdout:
+                log.append(line)
+                if epoch := EPOCH.match(line):
+                    advance(int(epoch[1]))
+        if process.returncode != 0:
+            self.stopped = True
+            said = "".join(log[-20:])
+            raise UserError(
+                f"{said}The study stopped: {self.title} with seed {seed} failed; finished seeds are recorded."
+            )
+        if not (out / "record.json").exists():
+            raise UserError(f"The step {self.step} writes no record: it trains no network that a study could compare.")
+        self._add(records.load(out / "record.json"))
+        tqdm.write(f"{self.title}, seed {seed}: recorded")
+
+    def _add(self, found: dict) -> None:
+        """Add a finished run to the step's record, which another study may have changed in the meantime."""
+        path = records.path_of(self.step)
+        with filelock.FileLock(ROOT / "runs" / "study" / f"{self.step}.lock"):
+            record = records.load(path) if path.exists() else {"step": self.step, "runs": []}
+            if self.validate:
+                record = records.add_trial(record, self.change, found)
+            else:
+                record = records.add_runs(record, found, path)
+                record |= {"weights": self._keep_weights(record), "summary": compare.summary(record)}
+            records.write(path, record)
+
+    def _keep_weights(self, record: dict) -> dict | None:
+        """Put the weights of the seed nearest the mean beside the lesson; what they scored goes into the record."""
+        session, name = self.step.split("/")
+        target = ROOT / "sessions" / session / "weights" / f"{name}.safetensors"
+        mean, kept = records.summarise(record).mean, record.get("weights")
+
+        def trained(run: dict) -> Path:
+            return self.folder / f"seed-{run['seed']}" / "weights.safetensors"
+
+        def is_kept(run: dict) -> bool:
+            return kept is not None and kept["seed"] == run["seed"]
+
+        at_hand = [run for run in records.runs(record) if is_kept(run) or trained(run).exists()]
+        nearest = min(at_hand, key=lambda run: abs(records.accuracy(run) - mean))
+        if is_kept(nearest):
+            return kept
+        write_atomically(target, trained(nearest).read_bytes())
+        last = nearest["history"][-1]
+        counts = {"test_correct": last["test_correct"], "test_total": last["test_total"]}
+        return {"file": f"weights/{name}.safetensors", "seed": nearest["seed"], **counts}
 
 
-def _keep_weights(step: str, out: Path, run: dict) -> dict:
-    """Put the trained weights beside the lesson, and what they scored into the record."""
-    session, name = step.split("/")
-    target = ROOT / "sessions" / session / "weights" / f"{name}.safetensors"
-    target.parent.mkdir(exist_ok=True)
-    shutil.copyfile(out / "weights.safetensors", target)
-    last = run["history"][-1]
-    return {
-        "file": f"weights/{name}.safetensors",
-        "seed": run["seed"],
-        "test_correct": last["test_correct"],
-        "test_total": last["test_total"],
-    }
+def default_jobs() -> int:
+    """How many runs share this machine: one for each core, where a second thread gains little; on a GPU four."""
+    return 4 if torch.cuda.is_available() else min(8, cores())
+
+
+def cores() -> int:
+    """The processor's cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
 """The benchmark: every way does the same work, and its arithmetic is right. Nothing here asserts a speed."""
 
 import dataclasses
+import json
 
 import pytest
 import torch
 
-from common import bench, ladder, loops, models, ways
+from common import bench, ladder, loops, models, records, report, ways
 from common.bench import Way
 from common.errors import UserError
 from common.loaders import InMemoryLoader
@@ -156,3 +157,22 @@ def test_a_rung_is_compared_with_the_last_kept_one_within_each_turn():
     assert [ladder.verdict(ratios) for ratios in below[1:]] == ["helps", "no clear gain", "helps"]
     assert ladder.verdict([0.9, 0.99]) == "slower"
     assert "3.00 x below (2.00-4.00)   6.00 x the sources   helps" in ladder.ladder_table(steps, measured)
+
+
+def test_the_quoted_numbers_are_those_of_the_recorded_table():
+    recorded = json.loads(bench.RECORDED.read_text(encoding="utf-8"))
+    line = next(line for line in bench.table(recorded).splitlines() if line.startswith("S7/block3, default")).split()
+    quotes = [report.quote(f"bench S7/block3 default {name}").split()[0] for name in ("seconds", "ratio", "limit")]
+    assert quotes == [line[2], line[4], line[6]]
+    assert recorded["steps"].keys() == bench.BATCHES.keys()
+    assert all(len(runs) >= 3 for step in recorded["steps"].values() for runs in step["ways"].values())
+
+
+def test_the_paired_runs_differ_in_their_arithmetic_alone():
+    """The float32 runs that S8 step 1 holds against the recorded ones: same network, recipe, data and seeds."""
+    float32, bfloat16 = records.load(bench.RECORDED.with_name("block3_float32.json")), records.load("S7/block3")
+    for name in ("source_sha256", "data", "parameters"):
+        assert float32[name] == bfloat16[name]
+    assert [run["seed"] for run in records.runs(float32)] == [run["seed"] for run in records.runs(bfloat16)]
+    assert {run["precision"] for run in records.runs(bfloat16)} == {"bfloat16"}
+    assert not any("precision" in run for run in records.runs(float32))  # from before there was a choice

@@ -451,6 +451,16 @@ def test_the_line_that_names_the_data():
     assert str(mnist) == "data       mnist: 60,000 training and 10,000 test images, sha256 3f1c9a2b77d0"
 
 
+def test_validation_leaves_the_test_images_out_altogether():
+    every, some = data.load("builtin"), data.load("builtin", validate=True)
+    assert (len(some.train_labels), len(some.test_labels)) == (1318, 119)  # a twelfth of 1,437 is 119
+    assert torch.equal(torch.cat([some.train_images, some.test_images]), every.train_images)
+    assert torch.equal(torch.cat([some.train_labels, some.test_labels]), every.train_labels)
+    assert str(some) == "data       built-in digits: 1,318 training and 119 validation images, sha256 2fb6e066c5f6"
+    limited = data.load("builtin", limit=10, validate=True)
+    assert torch.equal(limited.test_images, some.test_images)
+
+
 def test_a_limit_takes_the_first_training_images_and_keeps_the_fingerprint():
     every, some = data.load("builtin"), data.load("builtin", limit=100)
     assert torch.equal(some.train_images, every.train_images[:100])

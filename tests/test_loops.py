@@ -1,6 +1,7 @@
 """Training: exact counts, plain arithmetic, checkpoints that leave no trace of an interruption."""
 
 import contextlib
+import dataclasses
 import os
 import pickle
 import signal
@@ -12,11 +13,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from common import data, loops, models, records
+from common import data, loops, models, records, report
 from common.checkpoints import Checkpoint
 from common.errors import UserError
-from common.loaders import InMemoryLoader
-from common.recipe import ROOT, Augmentation, Options, Recipe
+from common.loaders import InMemoryLoader, classic_loader
+from common.recipe import ROOT, Augmentation, Options, Recipe, Target
 
 CPU = torch.device("cpu")
 RECIPE = Recipe("S7/block3", epochs=3, batch_size=32, lr=0.02, momentum=0.8, augmentation=Augmentation(rotation=5))
@@ -55,7 +56,8 @@ def network(seed=1):
 
 
 def weights(model):
-    return torch.cat([tensor.flatten().double() for tensor in model.state_dict().values()])
+    """All weights and running means; not the whole numbers in which BatchNorm counts its batches."""
+    return torch.cat([tensor.flatten() for tensor in model.state_dict().values() if tensor.is_floating_point()])
 
 
 class Fixed(nn.Module):
@@ -130,7 +132,10 @@ class StopsAfter:
     """A training loader that breaks off, as Ctrl-C would, in the middle of a given epoch."""
 
     def __init__(self, loader, epoch):
-        self.loader, self.epochs_left, self.generator, self.total = loader, epoch, loader.generator, loader.total
+        self.loader, self.epochs_left, self.generator = loader, epoch, loader.generator
+
+    def __len__(self):
+        return len(self.loader)
 
     def __iter__(self):
         self.epochs_left -= 1
@@ -140,28 +145,60 @@ class StopsAfter:
             yield batch
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+MOVING = dataclasses.replace(RECIPE, one_cycle=0.3, nesterov=True, weight_decay=1e-3, averaging=0.8)
+
+
+@pytest.mark.parametrize(("recipe", "precision"), [(RECIPE, "float32"), (RECIPE, "bfloat16"), (MOVING, "float32")])
 @pytest.mark.parametrize("epoch", [1, 2, 3])
-def test_a_resumed_run_ends_with_the_same_bits(digits, tmp_path, capsys, epoch, precision):
+def test_a_resumed_run_ends_with_the_same_bits(digits, tmp_path, capsys, epoch, recipe, precision):
     whole = network()
-    undisturbed = loops.fit(whole, *loaders(digits), RECIPE, options(tmp_path, precision=precision))
+    undisturbed = loops.fit(whole, *loaders(digits), recipe, options(tmp_path, precision=precision))
     said = capsys.readouterr().out
 
     train, test = loaders(digits)
     with pytest.raises(loops.Interrupted, match=f"after {epoch - 1} of 3 epochs.*--resume"):
-        arguments = saved_in(tmp_path, RECIPE, digits, precision=precision)
-        loops.fit(network(), StopsAfter(train, epoch), test, RECIPE, *arguments)
+        arguments = saved_in(tmp_path, recipe, digits, precision=precision)
+        loops.fit(network(), StopsAfter(train, epoch), test, recipe, *arguments)
     capsys.readouterr()
     torch.manual_seed(99)  # another process would not have this process's generator
     resumed = models.build("S7/block3")
-    arguments = saved_in(tmp_path, RECIPE, digits, resume=True, precision=precision)
-    history = loops.fit(resumed, *loaders(digits), RECIPE, *arguments)
+    arguments = saved_in(tmp_path, recipe, digits, resume=True, precision=precision)
+    history = loops.fit(resumed, *loaders(digits), recipe, *arguments)
 
     assert torch.equal(weights(whole), weights(resumed))
     assert [{**row, "seconds": 0} for row in history] == [{**row, "seconds": 0} for row in undisturbed]
     without_seconds = [[line.split()[:-2] for line in text.splitlines()] for text in (said, capsys.readouterr().out)]
     assert without_seconds[0] == without_seconds[1]  # it also says what came before the interruption
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+def test_what_is_measured_and_kept_is_the_mean_of_the_weights(digits, tmp_path):
+    """Against the mean written out, step by step, over a twin's training."""
+    recipe = dataclasses.replace(RECIPE, epochs=1, averaging=0.5)
+    model, twin = network(), network()
+    train, test = loaders(digits)
+    torch.manual_seed(3)
+    history = loops.fit(model, train, test, recipe, options(tmp_path))
+    seen = []
+    train, _ = loaders(digits)
+    torch.manual_seed(3)
+    optimizer = torch.optim.SGD(twin.parameters(), lr=0.02, momentum=0.8)
+    loops.train_epoch(twin, train, optimizer, after_step=lambda: seen.append(weights(twin)))
+    assert len(seen) == 3
+    assert torch.allclose(weights(model), 0.25 * seen[0] + 0.25 * seen[1] + 0.5 * seen[2], atol=1e-6)
+    assert history[-1]["test_correct"] == loops.evaluate(model, test["held-out"]).correct
+
+
+def test_a_validated_run_says_so(tmp_path):
+    digits = data.load("builtin", limit=96, validate=True)
+    recipe, asked = dataclasses.replace(RECIPE, epochs=1), options(tmp_path)
+    model = network()
+    history = loops.fit(model, *loaders(digits), recipe, asked)
+    (run,) = records.make(recipe, asked, model, digits, history)["runs"]
+    assert (run["protocol"], run["history"][-1]["test_total"]) == ("validation", 119)
+    assert "119 validation images" in report.verdict(
+        (Target("test accuracy", ">=", 99),), records.make(recipe, asked, model, digits, history), digits
+    )
 
 
 def test_resuming_a_finished_run_trains_no_further(digits, tmp_path):
@@ -223,6 +260,9 @@ def test_a_checkpoint_of_another_recipe_or_data_set_is_refused(digits, saved):
     folder, recipe = saved
     other = Recipe("S7/block3", epochs=1, batch_size=32, lr=0.05)
     assert "lr 0.02 there, 0.05 here" in refusal(folder, other, digits)
+    other = Recipe("S7/block3", epochs=1, batch_size=32, lr=0.02, nesterov=True, momentum=0.5)
+    assert "momentum None there, 0.5 here" in refusal(folder, other, digits)
+    assert "measured on test there, valid" in refusal(folder, recipe, data.load("builtin", limit=96, validate=True))
     assert "training images 96 there, 50 here" in refusal(folder, recipe, data.load("builtin", limit=50))
 
 
@@ -329,3 +369,19 @@ def test_a_killed_script_resumed_writes_the_same_weights(tmp_path, monkeypatch):
     subprocess.run(command("killed", "--resume"), check=True, **quiet)
     written = [(tmp_path / folder / "weights.safetensors").read_bytes() for folder in ("whole", "killed")]
     assert written[0] == written[1]
+
+
+def test_a_record_says_what_computed_and_not_what_was_asked_for(digits, tmp_path):
+    """A short run that asked for the compiler did not use it."""
+    asked = dataclasses.replace(options(tmp_path), compile=True)
+    model = network()
+    history = loops.fit(model, *loaders(digits), RECIPE, asked)
+    made = records.make(RECIPE, asked, model, digits, history)["runs"][0]
+    assert (made["precision"], made["compiled"]) == ("float32", False)
+
+
+def test_the_classic_loader_can_be_trained_on(digits, tmp_path):
+    recipe = Recipe("S7/block3", epochs=1, batch_size=32, lr=0.02)
+    classic = classic_loader(digits.train_images, digits.train_labels, 32, shuffle=True)
+    history = loops.fit(network(), classic, loaders(digits)[1], recipe, options(tmp_path))
+    assert history[0]["train_total"] == 96

@@ -9,13 +9,17 @@ import shutil
 import pytest
 import torch
 
-from common import data, loops, mnist_files, models, records, report
+from common import compare, data, loops, mnist_files, models, records, report
 from common.errors import UserError
 from common.files import write_atomically
 from common.loaders import InMemoryLoader
 from common.recipe import ROOT, Augmentation, Recipe, Target
 
-STEPS = sorted(f"{path.parents[1].name}/{path.stem}" for path in ROOT.glob("sessions/S*/records/*.json"))
+STEPS = sorted(
+    f"{path.parents[1].name}/{path.stem}"
+    for path in ROOT.glob("sessions/S*/records/*.json")
+    if records.load(path)["runs"]  # a record may begin with a search
+)
 
 
 def run(seed, protocol="held-out", correct=(9_900, 9_930, 9_940, 9_950)):
@@ -155,6 +159,8 @@ def test_a_record_is_whole_and_its_counts_add_up(step):
         tested = {"held-out": 10_000, "source": 60_000}[each["protocol"]]
         assert {(row["train_total"], row["test_total"]) for row in history} == {(60_000, tested)}
         assert {"device", "threads", "machine", "torch", "python"} <= each.keys()
+    for name, value in compare.summary(stored).items():
+        assert stored["summary"][name] == pytest.approx(value, abs=1e-6), name
     kept = stored["weights"]
     last = next(each for each in records.runs(stored) if each["seed"] == kept["seed"])["history"][-1]
     assert (kept["test_correct"], kept["test_total"]) == (last["test_correct"], last["test_total"])
@@ -210,6 +216,8 @@ def test_a_quoted_number_is_recomputed(monkeypatch):
     monkeypatch.setattr(records, "load", lambda step: record(peak, run(2, correct=(0, 0, 0, 9_940))))
     assert report.quote("S7/block3 best") == "99.50 %"
     assert report.quote("S7/block3 flattery") == "0.05 points"
+    with pytest.raises(UserError, match="no number 'luck' of 'default' for the step S7/block3"):
+        report.fill("1<!--bench S7/block3 default luck-->")
     with pytest.raises(UserError, match="There is no number 'luck'"):
         report.fill("1<!--S7/block3 luck-->")
 

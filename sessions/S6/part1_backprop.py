@@ -35,8 +35,9 @@
 # **What you'll need**: what a derivative is, and the chain rule for f(g(x)). The run takes seconds on any machine,
 # and no digits and no GPU. No chance is involved either: on your machine every number must come out as printed here.
 #
-# *Before this*: S5, the first network. *After this*: S6 part 2, step 1, where PyTorch does the derivatives again,
-# 17,920 of them. The [map of the steps](../../README.md#the-map-of-the-steps) shows which are here. In the cloud:
+# *Before this*: [S5](../S5/step1_first_network.ipynb), the first network. *After this*:
+# [part 2, step 1](part2_step1_dense_head.ipynb), where PyTorch does the derivatives again, 17,920 of them. The
+# [map of the steps](../../README.md#the-map-of-the-steps) shows the whole way. In the cloud:
 # [Colab](https://colab.research.google.com/github/) opens a notebook from your copy of the repository, and the
 # [README](../../README.md#by-hand) has the two lines that install the course there.
 
@@ -576,7 +577,7 @@ for step in (0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 16, 17, 18, 19, 20, 25, 30, 50)
 # So the run ends with the same error, zero, at very different weights: w1 and w2 are now -4.0 and -8.1, where the
 # small learning rates leave them at 0.14 and 0.19. A large learning rate does not only go faster or break. It
 # *chooses*: it cannot stay in a valley that is too narrow for its steps. In large networks the same has been observed
-# and been called a catapult.
+# and been called a catapult (Lewkowycz and others, 2020, arXiv 2003.02218).
 #
 # **2,000: thrown out for good.** The first step takes w5 from 0.40 to -25, and o1 to -24. A sigmoid there gives
 # 0.00000000005, and its slope is as small: the neuron is *saturated*. No derivative is above 2e-11, and even times

@@ -36,8 +36,8 @@
 # 15 minutes<!--S7/block1 minutes--> each, on one thread of a CPU with another run beside it (we have not timed it on
 # a GPU). `python3 course.py run S7/block1 --quick` goes through every step in seconds.
 #
-# *Before this*: S6 part 2, step 3, global pooling with 17,118 parameters. *After this*: [block 2](block2.ipynb), the
-# same recipe with fewer than half of the parameters. The [map of the steps](../../README.md#the-map-of-the-steps)
+# *Before this*: [S6 part 2, step 3](../S6/part2_step3_global_pooling.ipynb), global pooling with 17,118 parameters.
+# *After this*: [block 2](block2.ipynb), the same recipe with fewer than half of the parameters. The [map of the steps](../../README.md#the-map-of-the-steps)
 # shows the whole way. To run it in the cloud: [Colab](https://colab.research.google.com/github/) opens a notebook
 # from your copy of the repository, and the [README](../../README.md#by-hand) has the two lines that install the
 # course there.
@@ -97,7 +97,7 @@ from common.exercises import check
 from common.loaders import InMemoryLoader
 
 device = loops.choose_device(options.device)
-digits = data.load(options.data, options.limit)
+digits = data.load(options.data, options.limit, options.validate)
 checkpoint = Checkpoint(options, recipe, digits, device)
 print(digits)
 print(records.machine_line(device, options))

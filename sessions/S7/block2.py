@@ -91,7 +91,7 @@ from common.exercises import check
 from common.loaders import InMemoryLoader
 
 device = loops.choose_device(options.device)
-digits = data.load(options.data, options.limit)
+digits = data.load(options.data, options.limit, options.validate)
 checkpoint = Checkpoint(options, recipe, digits, device)
 print(digits)
 print(records.machine_line(device, options))

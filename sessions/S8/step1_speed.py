@@ -74,6 +74,10 @@ recipe, options = command_line(recipe)
 import json
 import statistics
 
+import torch
+from torch import nn
+from torch.utils.benchmark import Timer
+
 from common import bench, ladder, loops, plots, records, ways
 from common.exercises import check
 
@@ -88,9 +92,9 @@ print(records.machine_line(device, options))
 # **A process of its own.** A measurement leaves things behind: memory that the allocator holds, kernels that were
 # chosen, caches. Whatever runs next in the same process inherits them. Here each number comes from a fresh Python.
 #
-# **Turns.** A laptop slows down when it gets warm; a virtual machine has neighbours. On the machine of our records
-# the same loop, timed twice, differed by up to 30 %. If all repeats of A came before all repeats of B, a slow minute
-# would be credited to B. So the rungs take turns, and a gain is the median of the ratios *within* a turn.
+# **Turns.** A laptop slows down when it gets warm; a virtual machine has neighbours. The gray lines in the figure
+# below show how far apart the repeats of one rung can lie. If all repeats of A came before all repeats of B, a slow
+# minute would be credited to B. So the rungs take turns, and a gain is the median of the ratios *within* a turn.
 #
 # **One change at a time, and the order said.** A rung's gain depends on what stands below it: a faster loader saves
 # the same seconds everywhere, but a larger *share* when the rest is already fast. So each rung gets two numbers,
@@ -129,8 +133,8 @@ rungs = ladder.rungs(
 # 2. **Images decoded once.** The PIL images are made before the first epoch instead of in every epoch.
 # 3. **No DataLoader.** The same transforms, the same images, in a plain loop: what do the DataLoader's sampler,
 #    fetcher and collation cost when there are no workers to hide them?
-# 4. **The whole batch augmented at once.** `InMemoryLoader`: one gather, one crop, one warp, one normalisation for 64
-#    images. No Python runs for a single image any more.
+# 4. **The whole batch augmented at once.** `InMemoryLoader`: one gather, one crop, one warp, one normalisation for
+#    eight batches, 512 images. No Python runs for a single image any more.
 # 5. **Loss and accuracy read once an epoch.** The sums stay tensors until the epoch is over. On a GPU each reading
 #    makes the processor wait for everything that it has asked for; on a CPU there is nothing to wait for.
 # 6. **Freed memory kept.** A step allocates tens of megabytes of activations and frees them all. The C library then
@@ -142,8 +146,8 @@ rungs = ladder.rungs(
 # 9. **bfloat16.** Forward and backward pass in numbers of 16 bits, 8 of them for the digits. Half the traffic, and
 #    some processors have matrix units for them. Weights, the loss and the update stay float32.
 # 10. **Compiled.** `torch.compile` writes C++ for this network and this batch size, and fuses what it can: ReLU,
-#     BatchNorm and Dropout become one pass over memory instead of three. The half minute that this takes is not in
-#     the numbers below; `--compile` uses it only when a run has at least 5,000 steps.
+#     BatchNorm and Dropout become one pass over memory instead of three. The time that this takes is not in the
+#     numbers below, and has a line of its own under them.
 #
 # Three more things are on by default and do nothing for this network. S6's Dropout layers draw their masks 16 bits at
 # a time, where PyTorch draws them number by number. S5's network has no BatchNorm, so its batches of 512 can be
@@ -153,6 +157,45 @@ rungs = ladder.rungs(
 # %%
 measured = ladder.climb(STEP, rungs, repeats, batches)
 print(ladder.ladder_table(rungs, measured))
+
+# %% [markdown]
+# What the compiler costs before the first step: the time of the first two batches, with it and without. (The longest
+# of the turns: what it has once written, it keeps on the disk for the next time.) `--compile` uses it only where the
+# steps win that time back: from 20,000 in bfloat16 and from 5,000 in float32, where each step gains more.
+
+# %%
+for name, runs in (("before it starts, plain", measured[-2]), ("before it starts, compiled", measured[-1])):
+    print(f"{'measured':<11}{name:<38}  {max(run['start_seconds'] for run in runs):.1f} s")
+
+# %% [markdown]
+# ### A closer look at one rung
+#
+# Channels innermost is the advice that everybody gives for convolutions. Here are two of this network's convolutions
+# and two of its BatchNorms in both layouts, forward and backward, timed alone with `torch.utils.benchmark`:
+
+# %%
+layers = {
+    "convolution 32 to 8, 1x1": (nn.Conv2d(32, 8, 1, bias=False), 32),
+    "convolution 8 to 10, 3x3": (nn.Conv2d(8, 10, 3, bias=False), 8),
+    "BatchNorm of 32 channels": (nn.BatchNorm2d(32), 32),
+    "BatchNorm of 8 channels": (nn.BatchNorm2d(8), 8),
+}
+
+
+def milliseconds(layer, channels, layout):
+    """Forward and backward on a batch of 64 maps of 26x26."""
+    inputs = torch.randn(64, channels, 26, 26).to(memory_format=layout).requires_grad_()
+    layer = layer.to(memory_format=layout)
+    gradient = torch.randn_like(layer(inputs))
+    timer = Timer("layer(inputs).backward(gradient)", globals=locals(), num_threads=torch.get_num_threads())
+    return 1e3 * timer.timeit(2 if options.quick else 100).median
+
+
+for name, (layer, channels) in layers.items():
+    plain, innermost = (
+        milliseconds(layer, channels, layout) for layout in (torch.contiguous_format, torch.channels_last)
+    )
+    print(f"{'measured':<11}{name:<38}  {plain:.2f} ms, channels innermost {innermost:.2f} ms")
 
 # %% [markdown]
 # ## The physical limit
@@ -172,7 +215,9 @@ print(f"and moves {megabytes:.2f} MB in float32: {least['flop'] / least['bytes']
 # %% [markdown]
 # The machine has two rates to hold against this: operations a second in a large matrix product, and bytes a second in
 # a large copy. The time of an epoch can be no less than the larger of the two quotients, even if both go on at the
-# same time. This is the **roofline** bound (Williams, Waterman and Patterson, 2009).
+# same time. This is the **roofline** bound (Williams, Waterman and Patterson, 2009). It takes the traffic to go to
+# main memory. What stays in a cache moves faster than the copy that is timed here, so where it is the traffic that
+# binds, the line is a yardstick and no wall.
 
 # %%
 rates = bench.machine()
@@ -189,11 +234,11 @@ figure = plots.ladder([rung.name for rung in rungs], seconds, bench.limit_second
 plots.show(figure, options.out, "ladder")
 
 # %% [markdown]
-# The dotted line is the limit in bfloat16. The distance between the last bar and that line is not laziness of one
-# kernel. It is about fifty small operations a step, each of which reads from memory what the one before had just
-# written there: BatchNorm alone goes over its input three times (once for the mean and variance, once to apply them,
-# and again on the way back). A matrix product is the one thing that processors do at their full rate, and this
-# network, with convolutions of 8 to 32 channels, has no large matrix product in it.
+# The dotted line is the limit in bfloat16. The distance to the last bar holds, among other things, what the limit
+# takes as free: ReLU, BatchNorm and Dropout behind each convolution, each of which reads what the one before has just
+# written. BatchNorm alone goes over its input three times, once for the mean and variance, once to apply them, and
+# again on the way back. And the rate of arithmetic is that of a large matrix product, which a convolution of 8 to 32
+# channels is not.
 
 # %% [markdown]
 # ## Batches by themselves
@@ -306,16 +351,16 @@ print(bench.table(recorded))
 # fast, though it needs a thirtieth of the arithmetic: it has little to multiply and much to move.
 #
 # **What did not carry.** An honest ladder keeps the rungs that do nothing; the table above says which they are on
-# your machine. On ours two with a good name are among them. *Channels innermost* makes this network's convolutions
-# faster, and PyTorch's BatchNorm of 8 and 10 channels slower by several times, which costs more than it wins. The
-# *fused optimizer step* updates 7,904 weights, which was never where the time went.
+# your machine. On ours two with a good name are among them. *Channels innermost* suits this network's convolutions
+# and not its BatchNorms of few channels, as the closer look shows, and in sum the rung is slower. The *fused
+# optimizer step* has 7,904 weights to update, and its ratios lie on both sides of one.
 #
 # **What was missed.** The network of S7 is the stubborn one: 2.4 times<!--bench S7/block3 default ratio--> by default
-# where 3 were asked for, 2.6 times<!--bench S7/block3 compiled ratio--> with the compiler where 5 were. S6 step 3 was
-# to become 2.5 times faster by default and is at 2.4 times<!--bench S6/part2_step3_global_pooling default ratio-->;
-# S5 was to become 1.5 times faster and is at 6.2 times<!--bench S5/step1_first_network default ratio-->. By PyTorch's
-# profiler two fifths of the time of S7's epoch are in convolutions too narrow for the matrix units, and the rest is
-# spread over passes that only a compiler can merge.
+# where 3 were asked for, 2.6 times<!--bench S7/block3 compiled ratio--> with the compiler where 5 were. The ladder
+# above, climbed at another hour, found other ratios for the same two loops: what a neighbour does to a virtual
+# machine does not slow all loops alike. S6 step 3 was to become 2.5 times faster by default and 4 times with
+# everything, and is at 2.4 times<!--bench S6/part2_step3_global_pooling default ratio-->; S5 was to become 1.5 and 3
+# times faster, and is at 6.2 times<!--bench S5/step1_first_network default ratio-->.
 
 # %% [markdown]
 # ## Exercises
@@ -434,5 +479,5 @@ check("1 after a step of 0.0015", to_bfloat16(1 - 0.0015), 1.0)
 # 3. Keeping memory changes no bit, pieces and layouts change the rounding, and bfloat16 stays within the spread over
 #    seeds, in the paired runs above.
 # 4. Seconds grow with the images, memory does not grow with the epochs: the lines above say how exactly.
-# 5. The default is at 7 %<!--bench S7/block3 default limit--> of the roofline limit: what is left lies between the
-#    layers, not in them.
+# 5. The default is at 7 %<!--bench S7/block3 default limit--> of the roofline limit on S7 block 3, and at
+#    34 %<!--bench S5/step1_first_network default limit--> on S5, whose layers are large matrix products.

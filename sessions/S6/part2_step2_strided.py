@@ -33,7 +33,7 @@
 # with a tie, and how to diagnose a network by switching off one thing at a time.
 #
 # **What you'll need**: step 1, and the binomial distribution. The full run takes about
-# ?<!--S6/part2_step2_strided minutes--> on 2 CPU cores (we have not timed it on a GPU).
+# 4 minutes<!--S6/part2_step2_strided minutes--> on 2 CPU cores (we have not timed it on a GPU).
 # `python3 course.py run S6/part2_step2_strided --quick` goes through every step in seconds.
 #
 # *Before this*: [step 1](part2_step1_dense_head.ipynb), the dense head. *After this*:
@@ -85,7 +85,7 @@ from common.layers import Dropout
 from common.loaders import InMemoryLoader
 
 device = loops.choose_device(options.device)
-digits = data.load(options.data, options.limit)
+digits = data.load(options.data, options.limit, options.validate)
 checkpoint = Checkpoint(options, recipe, digits, device)
 print(digits)
 print(records.machine_line(device, options))
@@ -189,9 +189,9 @@ print(report.recorded(recipe.step, targets))
 
 # %% [markdown]
 # The source reported 99.17 % after epoch 17 and 99.19 % after epoch 16. Our means over
-# ?<!--S6/part2_step2_strided seeds--> seeds are ?<!--S6/part2_step2_strided mean at 17--> and
-# ?<!--S6/part2_step2_strided mean at 16-->, and ?<!--S6/part2_step2_strided mean--> after the last epoch.
-# The training accuracy in that epoch is ?<!--S6/part2_step2_strided training-->: the riddle is reproduced too.
+# 3<!--S6/part2_step2_strided seeds--> seeds are 99.12 %<!--S6/part2_step2_strided mean at 17--> and
+# 99.05 %<!--S6/part2_step2_strided mean at 16-->, and 99.19 %<!--S6/part2_step2_strided mean--> after the last epoch.
+# The training accuracy in that epoch is 83.11 %<!--S6/part2_step2_strided training-->: the riddle is reproduced too.
 #
 # ### One dropout at a time
 #
@@ -328,11 +328,11 @@ def side_by_side(*steps: str) -> str:
 print(side_by_side(recipe.step, "S6/part2_step2_fixed"))
 
 # %% [markdown]
-# In training, the fix moves the accuracy from ?<!--S6/part2_step2_strided training--> to
-# ?<!--S6/part2_step2_fixed training-->. On the test images it is ?<!--S6/part2_step2_strided mean-->
-# before and ?<!--S6/part2_step2_fixed mean--> after, with standard deviations of
-# ?<!--S6/part2_step2_strided deviation--> and ?<!--S6/part2_step2_fixed deviation--> over
-# ?<!--S6/part2_step2_fixed seeds--> seeds.
+# In training, the fix moves the accuracy from 83.11 %<!--S6/part2_step2_strided training--> to
+# 98.67 %<!--S6/part2_step2_fixed training-->. On the test images it is 99.19 %<!--S6/part2_step2_strided mean-->
+# before and 99.15 %<!--S6/part2_step2_fixed mean--> after, with standard deviations of
+# 0.04 points<!--S6/part2_step2_strided deviation--> and 0.11 points<!--S6/part2_step2_fixed deviation--> over
+# 3<!--S6/part2_step2_fixed seeds--> seeds.
 
 # %% [markdown]
 # ## The mistakes
@@ -355,9 +355,9 @@ plots.show(plots.confusion(digits.test_labels, predictions), options.out, "confu
 # ## Analysis
 #
 # **What worked.** Getting rid of the head. 11,952 parameters and a sixth of step 1's multiply-adds give
-# ?<!--S6/part2_step2_strided mean--> on the test images, where step 1 has
-# ?<!--S6/part2_step1_dense_head mean--> with 17,920. That is about ?<!--S6/part2_step2_strided wrong-->
-# wrong images against ?<!--S6/part2_step1_dense_head wrong-->; the assignment allows 60.
+# 99.19 %<!--S6/part2_step2_strided mean--> on the test images, where step 1 has
+# 99.35 %<!--S6/part2_step1_dense_head mean--> with 17,920. That is about 81<!--S6/part2_step2_strided wrong-->
+# wrong images against 65<!--S6/part2_step1_dense_head wrong-->; the assignment allows 60.
 #
 # **What did not.** The last three layers. ReLU, BatchNorm and Dropout belong behind a hidden layer, and somebody who
 # writes a network as a row of equal blocks puts them behind the last one too. Nothing complains: the shapes fit, the
@@ -485,11 +485,11 @@ check("10 logits", fair_ceiling(10, 0.25), 84.44, tolerance=0.01)
 #
 # 1. Strides bring 28x28 down to one place with a sixth of step 1's work; at the end the kernels are larger than the
 #    maps, and 1,280 weights only ever meet padding.
-# 2. Trained by the source's recipe, the network is at ?<!--S6/part2_step2_strided mean--> in testing and at
-#    ?<!--S6/part2_step2_strided training--> in training.
+# 2. Trained by the source's recipe, the network is at 99.19 %<!--S6/part2_step2_strided mean--> in testing and at
+#    83.11 %<!--S6/part2_step2_strided training--> in training.
 # 3. Of three Dropouts the one on the logits makes nearly all of the difference. A map has neighbours, a logit has
 #    none.
 # 4. For the digit d the ceiling is 0.75 + 0.25 x 0.75^d, from 100 % down to 76.88 %, on average 84.44 %: a quarter of
 #    the right logits is dropped, and ties go to the first.
-# 5. With ten bare logits the training accuracy is ?<!--S6/part2_step2_fixed training--> and the test accuracy
-#    ?<!--S6/part2_step2_fixed mean-->, with 902 parameters fewer.
+# 5. With ten bare logits the training accuracy is 98.67 %<!--S6/part2_step2_fixed training--> and the test accuracy
+#    99.15 %<!--S6/part2_step2_fixed mean-->, with 902 parameters fewer.

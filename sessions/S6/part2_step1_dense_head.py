@@ -31,7 +31,7 @@
 # that has decided when to stop is no longer a measurement.
 #
 # **What you'll need**: the training loop of S5, and an idea of what a gradient is from part 1. The full run takes
-# about ?<!--S6/part2_step1_dense_head minutes--> on 2 CPU cores (we have not timed it on a GPU).
+# about 6 minutes<!--S6/part2_step1_dense_head minutes--> on 2 CPU cores (we have not timed it on a GPU).
 # `python3 course.py run S6/part2_step1_dense_head --quick` goes through every step in seconds.
 #
 # *Before this*: [part 1](part1_backprop.ipynb), back-propagation by hand. *After this*:
@@ -47,7 +47,7 @@
 # |---|---|---|
 # | parameters | fewer than 20,000 | a thirtieth of the first network: no layer of 100,000 weights can hide in it |
 # | epochs | fewer than 20 | long training must not make up for a poor network |
-# | test accuracy | at least 99.40 % | 60 wrong images of 10,000; the first network has ?<!--S5/step1_first_network wrong--> |
+# | test accuracy | at least 99.40 % | 60 wrong images of 10,000; the first network has 71<!--S5/step1_first_network wrong--> |
 #
 # BatchNorm and Dropout are to be used, and the head may be dense or a global average pooling. This source takes
 # BatchNorm and a dense head; Dropout comes in step 2.
@@ -88,7 +88,7 @@ from common.exercises import check
 from common.loaders import InMemoryLoader
 
 device = loops.choose_device(options.device)
-digits = data.load(options.data, options.limit)
+digits = data.load(options.data, options.limit, options.validate)
 checkpoint = Checkpoint(options, recipe, digits, device)
 print(digits)
 print(records.machine_line(device, options))
@@ -254,8 +254,8 @@ plots.show(plots.curves(history, bound=99.4), options.out, "curves")
 # %% [markdown]
 # What to see: up to epoch 15 the test errors (orange) go up and down from one epoch to the next. At epoch 16 the
 # steps of the optimizer become ten times smaller, and so does what an epoch can change: the curve goes nearly flat.
-# Whoever picks an epoch picks among the ups and downs of the first part, or among four nearly equal numbers at the
-# end.
+# Whoever picks an epoch picks among the ups and downs of the first part, or among four numbers at the end that lie
+# closer together than two seeds do.
 
 # %% [markdown]
 # ## Result
@@ -273,8 +273,9 @@ print(report.recorded(recipe.step, targets))
 
 # %% [markdown]
 # The source reported 99.41 % at epoch 19. Our mean after epoch 19 is
-# ?<!--S6/part2_step1_dense_head mean at 19-->, with a standard deviation of
-# ?<!--S6/part2_step1_dense_head deviation--> over ?<!--S6/part2_step1_dense_head seeds--> seeds.
+# 99.35 %<!--S6/part2_step1_dense_head mean at 19-->, with a standard deviation of
+# 0.06 points<!--S6/part2_step1_dense_head deviation--> over 3<!--S6/part2_step1_dense_head seeds--> seeds. So the number can be
+# had: one seed got it, by a hair. As a mean it is not there, and that one seed would have been enough to report it.
 #
 # ### Three reporters, the same runs
 #
@@ -309,10 +310,15 @@ print(three_reports(recipe.step, bound=99.40))
 #
 # Read it from left to right. The last epoch was fixed before the run began; it can be lucky or unlucky, and over many
 # seeds that evens out. The best epoch is lucky by definition: over our seeds it is at
-# ?<!--S6/part2_step1_dense_head best--> on average, which is ?<!--S6/part2_step1_dense_head flattery-->
+# 99.37 %<!--S6/part2_step1_dense_head best--> on average, which is 0.02 points<!--S6/part2_step1_dense_head flattery-->
 # above the last epoch of the same runs, and nothing was learned to earn that. The third column has another flaw:
 # where a run was stopped at all, its number is 99.40 or a little more, whatever the network and whatever the seed.
 # The rule allows no other. All that is measured there is *when*.
+#
+# You may have expected the middle column to flatter more. Here the low learning rate of the last four epochs keeps
+# them close together, and the best is one of them. A network that never lowers its learning rate gives more to pick
+# from: for [the fix of step 2](part2_step2_fixed.ipynb) the best epoch is 0.06 points<!--S6/part2_step2_fixed flattery--> above
+# the last.
 
 # %% [markdown]
 # ## The mistakes
@@ -339,23 +345,25 @@ plots.show(plots.confusion(digits.test_labels, predictions), options.out, "confu
 # %% [markdown]
 # ## Analysis
 #
-# **What worked.** About a thirtieth of the first network's parameters, and
-# ?<!--S6/part2_step1_dense_head wrong--> wrong images of 10,000 on average after the last epoch. In that epoch
-# the network reads ?<!--S6/part2_step1_dense_head training--> of its turned and cropped training images
-# correctly, and ?<!--S6/part2_step1_dense_head mean--> of the test images, which are neither turned nor
-# cropped.
+# **What worked, and what did not.** About a thirtieth of the first network's parameters, and
+# 65<!--S6/part2_step1_dense_head wrong--> wrong images of 10,000 on average after the last epoch. In that epoch
+# the network reads 99.28 %<!--S6/part2_step1_dense_head training--> of its turned and cropped training images
+# correctly, and 99.35 %<!--S6/part2_step1_dense_head mean--> of the test images, which are neither turned nor
+# cropped. The target of 99.40 % is missed by the mean and met by one seed of three.
 #
 # **What the learning rate's drop does.** The mean over the seeds is at
-# ?<!--S6/part2_step1_dense_head mean at 15--> after epoch 15, the last with a learning rate of 0.01, and at
-# ?<!--S6/part2_step1_dense_head mean at 16--> after one epoch with 0.001. After three more it is at
-# ?<!--S6/part2_step1_dense_head mean-->.
+# 99.30 %<!--S6/part2_step1_dense_head mean at 15--> after epoch 15, the last with a learning rate of 0.01, and at
+# 99.32 %<!--S6/part2_step1_dense_head mean at 16--> after one epoch with 0.001. After three more it is at
+# 99.35 %<!--S6/part2_step1_dense_head mean-->.
 #
 # **What the test set was used for.** Stopping on test accuracy is choosing on the test set: of up to 19 networks the
 # one that scored well on these 10,000 images is kept. Some of that is skill, some is chance, and the score cannot
 # tell which, because it has already been spent on the choice. Here, picking the best epoch is worth
-# ?<!--S6/part2_step1_dense_head flattery-->. Compare that with what S6 and S7 argue about, a few hundredths of
-# a point above or below 99.40. The cure costs nothing: fix the epoch beforehand, or choose it on images split off the
-# *training* set, and look at the test set once.
+# 0.02 points<!--S6/part2_step1_dense_head flattery-->, and picking the best of three seeds as well is worth a good deal more:
+# the highest is at 99.42 %<!--S6/part2_step1_dense_head maximum-->, the mean at 99.35 %<!--S6/part2_step1_dense_head mean-->.
+# Compare that with what S6 and S7 argue about, a few hundredths of a point above or below 99.40. The cure costs
+# nothing: fix the epoch and the seed beforehand, or choose on images split off the *training* set, and look at the
+# test set once.
 #
 # **What the parameters were used for.** More than half sit in the head, which has a weight of its own for each of 49
 # places, on maps whose values see only 12x12 pixels. The next step gets rid of the head: strided convolutions bring
@@ -468,7 +476,7 @@ check("19 epochs", best_above_last(19, 0.05), 0.0922, tolerance=0.002)
 # 2. torchsummary counts the layers that run: 17,920. The source's module held 27,232, over the limit of 20,000, and
 #    `sum(p.numel() for p in network.parameters())` would have told.
 # 3. The run against its targets: 17,920 parameters and 19 epochs are within bounds, and the last epoch's test
-#    accuracy is ?<!--S6/part2_step1_dense_head mean--> on average over
-#    ?<!--S6/part2_step1_dense_head seeds--> seeds, where 99.40 % was asked for.
-# 4. The best epoch of the same runs is ?<!--S6/part2_step1_dense_head flattery--> higher, and a stop at the
+#    accuracy is 99.35 %<!--S6/part2_step1_dense_head mean--> on average over
+#    3<!--S6/part2_step1_dense_head seeds--> seeds, where 99.40 % was asked for.
+# 4. The best epoch of the same runs is 0.02 points<!--S6/part2_step1_dense_head flattery--> higher, and a stop at the
 #    first 99.40 % reports 99.40 % whatever the network is worth. We report the last epoch.

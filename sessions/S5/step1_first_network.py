@@ -32,7 +32,7 @@
 # gradient descent with momentum, a learning-rate schedule, overfitting, held-out images.
 #
 # **What you'll need**: Python, and no PyTorch yet. The full run takes about
-# ?<!--S5/step1_first_network minutes--> on 2 CPU cores (we have not timed it on a GPU).
+# 15 minutes<!--S5/step1_first_network minutes--> on 2 CPU cores (we have not timed it on a GPU).
 # `python3 course.py run S5/step1_first_network --quick` goes through every step in about a minute; with its 512
 # images the network gets 20 steps instead of 2,360 and learns next to nothing.
 #
@@ -99,7 +99,7 @@ from common.exercises import check
 from common.loaders import InMemoryLoader, classic_loader
 
 device = loops.choose_device(options.device)
-digits = data.load(options.data, options.limit)
+digits = data.load(options.data, options.limit, options.validate)
 checkpoint = Checkpoint(options, recipe, digits, device)
 print(digits)
 print(records.machine_line(device, options))
@@ -560,8 +560,8 @@ plots.show(plots.curves(history, bound=99.19), options.out, "curves")
 # with the weights of that moment; orange afterwards, on images that are not augmented. Two things to see: how far
 # apart the colours are at the end, compared with the figure before, and what happens after epoch 15, where the
 # learning rate drops to a tenth. Over the recorded seeds the mean test accuracy is
-# ?<!--S5/step1_first_network mean at 15--> after epoch 15, ?<!--S5/step1_first_network mean at 16-->
-# after epoch 16 and ?<!--S5/step1_first_network mean--> after epoch 20.
+# 99.15 %<!--S5/step1_first_network mean at 15--> after epoch 15, 99.27 %<!--S5/step1_first_network mean at 16-->
+# after epoch 16 and 99.29 %<!--S5/step1_first_network mean--> after epoch 20.
 
 # %% [markdown]
 # ## Result
@@ -598,9 +598,12 @@ print(report.claims(recipe.step, {20: 59_514}))
 
 # %% [markdown]
 # The source's log says 59514/60000, and MNIST has 10,000 test images. Measured its way, our mean over
-# ?<!--S5/step1_first_network seeds--> seeds is ?<!--S5/step1_first_network source mean-->, where it
-# reported 99.19 %. On held-out images it is ?<!--S5/step1_first_network mean-->, with a standard deviation of
-# ?<!--S5/step1_first_network deviation-->.
+# 3<!--S5/step1_first_network seeds--> seeds is 99.17 %<!--S5/step1_first_network source mean-->, where it reported
+# 99.19 %. On held-out images it is 99.29 %<!--S5/step1_first_network mean-->, with a standard deviation of
+# 0.00 points<!--S5/step1_first_network deviation-->. (A deviation of nothing is a coincidence: all three seeds end at
+# 71 mistakes, and an epoch earlier they had 77, 74 and 72.) So the source's number can be had again, and the number
+# that it was taken for is *higher*. A wrong protocol need not flatter. It answers another question, and one does not
+# know which way the answer is off before one has measured both.
 
 # %% [markdown]
 # ## The mistakes
@@ -636,23 +639,24 @@ plots.show(plots.grid(found, [f"channel {number}" for number in range(12)]), opt
 # %% [markdown]
 # ## Analysis
 #
-# **What worked.** Four convolutions, two dense layers and SGD with momentum, with no BatchNorm and no dropout,
-# read ?<!--S5/step1_first_network mean--> of the held-out digits on average. That is about
-# ?<!--S5/step1_first_network wrong--> mistakes in 10,000, and between
-# ?<!--S5/step1_first_network minimum--> and ?<!--S5/step1_first_network maximum--> over the seeds. The
-# source's 99.19 % on images under its own protocol are ?<!--S5/step1_first_network source mean--> in our runs.
+# **What worked.** The target is met by every seed. Four convolutions, two dense layers and SGD with momentum, with no
+# BatchNorm and no dropout, read 99.29 %<!--S5/step1_first_network mean--> of the held-out digits on average. That is
+# about 71<!--S5/step1_first_network wrong--> mistakes in 10,000, and between
+# 99.29 %<!--S5/step1_first_network minimum--> and 99.29 %<!--S5/step1_first_network maximum--> over the seeds. The
+# source's 99.19 % under its own protocol are 99.17 %<!--S5/step1_first_network source mean--> in our runs.
 #
 # **What the claim measured.** Not what its label says: the test loader was built on the training set. A reader of the
 # source's notebook can see it in the denominator, and also in how little its two numbers differ, 99.21 and 99.19 %.
 # Both are the accuracy on augmented training images, once during the epoch and once after it. Two numbers that agree
 # so well look like proof that nothing overfits. They would agree just as well for a network that does.
 #
-# **How much it overfits.** With the final weights the network reads ?<!--S5/step1_first_network source mean-->
-# of the augmented training images and ?<!--S5/step1_first_network mean--> of the held-out images. Do not take
+# **How much it overfits.** With the final weights the network reads 99.17 %<!--S5/step1_first_network source mean-->
+# of the augmented training images and 99.29 %<!--S5/step1_first_network mean--> of the held-out images. Do not take
 # the difference of these two for overfitting. It mixes two effects that pull in opposite directions: the training
 # images are known, which makes them easier, and they are turned by up to 15 degrees, which makes them harder. The
 # three lines under *Result* take the two apart. From the first to the second only the augmentation goes; from the
-# second to the third only the acquaintance.
+# second to the third only the acquaintance. In the run of this page the first step is worth 39 hundredths of a point,
+# and the second costs 31: by so much does this network know its training images better than others.
 #
 # **What the next steps change.** 593,200 parameters are a budget that nobody has looked at: 204,850 of them sit in
 # one dense layer that does half a per cent of the work, 295,168 in one convolution. S6 sets a limit of 20,000, and S7
@@ -772,5 +776,5 @@ check("no momentum", after([1] + [0] * 200, lr=0.01, momentum=0.0), -0.01, toler
 # 4. The loop is: forward, loss, gradient, step. Cross entropy is log-softmax and NLL; momentum is a velocity that
 #    keeps 0.9 of itself. Ours and the course's give the same weights.
 # 5. On 256 images the network overfits within 20 passes. On 60,000 it reads
-#    ?<!--S5/step1_first_network mean--> of the held-out images; the source's 99.19 % was measured on its
-#    training images, where we get ?<!--S5/step1_first_network source mean-->.
+#    99.29 %<!--S5/step1_first_network mean--> of the held-out images; the source's 99.19 % was measured on its
+#    training images, where we get 99.17 %<!--S5/step1_first_network source mean-->.

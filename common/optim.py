@@ -1,0 +1,72 @@
+"""How the weights move: the optimizer, the schedule of its learning rate, a running mean of the weights."""
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from common.recipe import Recipe
+
+
+def optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
+    """SGD by the recipe; weight decay pulls on kernels and dense weights alone.
+
+    A bias or BatchNorm's scale and shift are single numbers a channel, and pulling them towards 0 does not make the
+    function simpler (He et al. 2019, https://arxiv.org/abs/1812.01187, section 3.1).
+    """
+    settings = {"lr": recipe.lr, "momentum": recipe.momentum, "nesterov": recipe.nesterov}
+    if not recipe.weight_decay:
+        return torch.optim.SGD(model.parameters(), **settings)
+    weights, others = [], []
+    for parameter in model.parameters():
+        (weights if parameter.ndim > 1 else others).append(parameter)
+    groups = [{"params": weights, "weight_decay": recipe.weight_decay}, {"params": others}]
+    return torch.optim.SGD(groups, **settings)
+
+
+class Schedule:
+    """The learning rate over a run: after each step of the optimizer call `after_step`, after each epoch `after_epoch`.
+
+    With `recipe.one_cycle` it is moved with every step, from lr/25 up to lr and then along a cosine down to almost 0
+    (Smith and Topin 2018, https://arxiv.org/abs/1708.07120); else it falls by a factor after some epochs, or never.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, recipe: Recipe, steps_per_epoch: int):
+        """See the class."""
+        schedules, self.every_step = torch.optim.lr_scheduler, recipe.one_cycle > 0
+        if self.every_step:
+            steps = recipe.epochs * steps_per_epoch
+            self.schedule = schedules.OneCycleLR(
+                optimizer, recipe.lr, steps, pct_start=recipe.one_cycle, cycle_momentum=False
+            )
+        else:
+            self.schedule = schedules.StepLR(optimizer, recipe.lr_step or recipe.epochs, recipe.lr_gamma)
+
+    def after_step(self) -> None:
+        """Move on, if this schedule moves with every step."""
+        if self.every_step:
+            self.schedule.step()
+
+    def after_epoch(self) -> None:
+        """Move on, if this schedule moves with every epoch."""
+        if not self.every_step:
+            self.schedule.step()
+
+    def state_dict(self) -> dict:
+        """Where the schedule stands."""
+        return self.schedule.state_dict()
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on from there."""
+        self.schedule.load_state_dict(state)
+
+
+def running_mean(model: nn.Module, recipe: Recipe) -> AveragedModel | None:
+    """A second model whose weights and BatchNorm means follow the first's, or None where the recipe has no averaging.
+
+    Each call of its `update_parameters(model)` keeps the share `recipe.averaging` of what it has and adds the rest of
+    what `model` has: an exponential mean over the last 1 / (1 - averaging) steps or so (Polyak and Juditsky 1992;
+    `torch.optim.swa_utils`). The noise of the single steps averages out, as it would with a lower learning rate.
+    """
+    if not recipe.averaging:
+        return None
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.averaging), use_buffers=True)

@@ -1,0 +1,83 @@
+"""How the weights move: each number worked out by hand, or held against PyTorch's own."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from common import optim
+from common.recipe import Recipe
+
+
+def recipe(**values) -> Recipe:
+    return Recipe(**{"step": "S7/block3", "epochs": 2, "batch_size": 4, "lr": 0.1} | values)
+
+
+def test_weight_decay_pulls_on_kernels_and_on_nothing_else():
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2, 2))
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    optimizer = optim.optimizer(model, recipe(weight_decay=0.5))
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    for old, new in zip(before, model.parameters(), strict=True):
+        factor = 1 - 0.1 * 0.5 if new.ndim > 1 else 1
+        torch.testing.assert_close(new.detach(), factor * old)
+
+
+def test_nesterov_looks_ahead():
+    weight = nn.Parameter(torch.zeros(()))
+    optimizer = optim.optimizer(nn.ParameterList([weight]), recipe(momentum=0.9, nesterov=True))
+    for _ in range(2):
+        weight.grad = torch.ones(())
+        optimizer.step()
+    # v = 1, then 1.9; each step is lr (g + 0.9 v): 0.1 (1.9 + 2.71)
+    assert weight.item() == pytest.approx(-0.461, abs=1e-6)
+
+
+def rates(one: Recipe, steps_per_epoch: int) -> list[float]:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(()))], lr=one.lr)
+    schedule = optim.Schedule(optimizer, one, steps_per_epoch)
+    found = []
+    for _ in range(one.epochs):
+        for _ in range(steps_per_epoch):
+            found.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            schedule.after_step()
+        schedule.after_epoch()
+    return found
+
+
+def test_one_cycle_rises_to_the_top_and_falls_to_nothing():
+    found = rates(recipe(one_cycle=0.25, lr=0.1), steps_per_epoch=10)
+    top = found.index(max(found))
+    assert top == 4  # a quarter of 20 steps, counted from 0
+    assert found[0] == pytest.approx(0.1 / 25)
+    assert max(found) == pytest.approx(0.1)
+    assert found[:5] == sorted(found[:5])
+    assert found[4:] == sorted(found[4:], reverse=True)
+    # the cosine's half way, 7.5 of 15 steps behind the top: between steps 11 and 12
+    assert (found[11] + found[12]) / 2 == pytest.approx(0.05, rel=0.01)
+    assert found[-1] == pytest.approx(0.1 / 25 / 1e4)
+
+
+def test_a_stepped_rate_moves_with_the_epochs_alone():
+    assert rates(recipe(lr_step=1, lr_gamma=0.5), steps_per_epoch=3) == pytest.approx([0.1] * 3 + [0.05] * 3)
+    assert rates(recipe(), steps_per_epoch=3) == pytest.approx([0.1] * 6)
+
+
+def test_the_running_mean_is_the_exponential_one_and_takes_batchnorm_along():
+    model = nn.Sequential(nn.Linear(1, 1, bias=False), nn.BatchNorm1d(1))
+    mean = optim.running_mean(model, recipe(averaging=0.9))
+    expected = None
+    for value in (1.0, 2.0, 5.0):
+        with torch.no_grad():
+            model[0].weight.fill_(value)
+            model[1].running_mean.fill_(10 * value)
+        mean.update_parameters(model)
+        expected = value if expected is None else 0.9 * expected + 0.1 * value
+    assert mean.module[0].weight.item() == pytest.approx(expected)
+    assert mean.module[1].running_mean.item() == pytest.approx(10 * expected)
+    assert math.isclose(expected, 1.49)  # 1, then 1.1, then 0.99 + 0.5
+    assert optim.running_mean(model, recipe()) is None
