@@ -14,8 +14,9 @@ LOOK_AFTER = 2.0  # seconds between two looks at whether a silent kernel still l
 
 
 def pytest_addoption(parser):
-    """Add `--full`."""
+    """Add `--full` and `--faults-full`."""
     parser.addoption("--full", action="store_true", help="run the notebooks in full on MNIST (takes long)")
+    parser.addoption("--faults-full", action="store_true", help="inject the faults in full (takes about half an hour)")
 
 
 def pytest_configure(config):

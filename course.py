@@ -7,6 +7,7 @@ Commands, each after `python3 course.py`:
   notebooks [options]   make the notebooks again from their .py halves
   bench [options]       time an epoch, the sources' loop against ours
   study [options]       train a step with several seeds, for its record
+  faults [options]      kill, starve and mislead the course in full; the options go to pytest
   report [options]      write the READMEs' tables again from the records
 """
 
@@ -39,6 +40,7 @@ MODULES = {
     "notebooks": ["common.notebooks"],
     "bench": ["common.bench"],
     "study": ["common.study"],
+    "faults": ["pytest", "tests/faults", "--faults-full"],
     "report": ["common.report"],
 }
 

@@ -1,10 +1,24 @@
 """A recipe with some of its values replaced, by name: what a search tries, and how it is called."""
 
 import ast
-import math
 from dataclasses import fields, is_dataclass, replace
 
 from common.errors import UserError
+
+# The least and the most that a number may be, where that is not 0 and 1e30.
+BOUNDS = {
+    **dict.fromkeys(("epochs", "batch_size", "lr_step"), (1, 2**31)),
+    **dict.fromkeys(("momentum", "averaging", "crop_probability", "translation"), (0, 1)),
+    **{
+        "seed": (0, 2**63 - 1),
+        "one_cycle": (0, 0.99),
+        "rotation": (0, 360),
+        "shear": (0, 89),
+        "scale": (0.01, 100),
+        "crop_size": (1, 28),
+    },
+}
+WORDS = {"interpolation": ("nearest", "bilinear")}
 
 
 def changed(recipe, changes: str):
@@ -15,6 +29,8 @@ def changed(recipe, changes: str):
     for change in changes.split():
         name, _, text = change.partition("=")
         recipe = _replaced(recipe, name.split("."), text, name)
+    if changes and recipe.nesterov and not recipe.momentum:
+        raise UserError("--change: nesterov=True needs a momentum above 0.")
     return recipe
 
 
@@ -43,17 +59,18 @@ def _replaced(part, names: list[str], text: str, whole_name: str):
 def _value(text: str, old, name: str):
     try:
         value = ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         value = text
     numbers = value if isinstance(value, tuple) else (value,)
-    numeric = [type(number) in (int, float) and 0 <= number < math.inf for number in numbers]
+    least, most = BOUNDS.get(name.split(".")[-1], (0, 1e30))
+    numeric = [type(number) in (int, float) and least <= number <= most for number in numbers]
     right = {
         bool: type(value) is bool,
         float: type(value) is not tuple and all(numeric),
-        int: type(value) is int and value >= 0,
-        str: type(value) is str,
-        tuple: type(value) is tuple and len(numbers) == 2 and all(numeric),
-        type(None): value is None or (type(value) is int and value > 0),
+        int: type(value) is int and all(numeric),
+        str: type(value) is str and value in WORDS.get(name.split(".")[-1], ()),
+        tuple: type(value) is tuple and len(numbers) == 2 and all(numeric) and list(numbers) == sorted(numbers),
+        type(None): value is None or (type(value) is int and all(numeric)),
     }
     if not right[type(old)]:
         raise UserError(f"--change: {name} must be something like {old!r}, not {text!r}.")

@@ -1,18 +1,27 @@
 """Save a training run after each epoch, and take it up again so exactly that the interruption leaves no trace."""
 
+import contextlib
 import hashlib
 import io
 import json
+import pickletools
+import re
 import zipfile
+from collections.abc import Iterator
 
 import torch
 
-from common import models, speed
+from common import locks, models, speed
 from common.changes import stated
 from common.data import Digits
 from common.errors import UserError
 from common.files import write_atomically
 from common.recipe import Options, Recipe
+
+AGAIN = "start anew without --resume"
+LARGEST = 2**28  # bytes; no run of the course comes near
+# What a checkpoint's pickle may call. weights_only allows a little more, such as bytearray(10**11).
+CALLABLE = re.compile(r"torch \w+Storage|torch\._utils _rebuild_tensor_v2|collections OrderedDict")
 
 
 class Checkpoint:
@@ -25,7 +34,8 @@ class Checkpoint:
     def __init__(self, options: Options, recipe: Recipe, digits: Digits, device: torch.device):
         """With `options.resume`, read the file at once: a run that cannot go on ends before it has written anything.
 
-        Without it `fit` starts anew and overwrites the file. Raises what `load` raises.
+        Without it `fit` starts anew and overwrites the file. Raises what `load` raises, and UserError while another
+        run is training in the folder.
         """
         self.path = options.out / "checkpoint.pt"
         self.identity = {
@@ -38,7 +48,14 @@ class Checkpoint:
             "precision": speed.precision(options, device),
             "compiled": speed.compiles(recipe, options, device, len(digits.train_labels)),
         }
+        if locks.is_used(options.out):
+            with self.alone():  # else a second run would draw its figures over the first one's before `fit` refuses it
+                pass
         self.resumed = self.load() if options.resume else None
+
+    def alone(self) -> contextlib.AbstractContextManager:
+        """Keep other runs out of the folder, for as long as it is written (`common.locks.alone`)."""
+        return locks.alone(self.path.parent)
 
     def save(self, state: dict) -> None:
         """Write `state` (tensors, numbers, strings in dicts and lists) whole or not at all."""
@@ -51,28 +68,30 @@ class Checkpoint:
 
         Only tensors and plain values are read (`weights_only`): a checkpoint from a stranger cannot run code.
         """
-        again = "start anew without --resume"
-        try:
-            with zipfile.ZipFile(self.path) as archive:  # torch.save writes zip files, torch.load skips their checksums
-                damaged_part = archive.testzip()
-            if damaged_part:
-                raise zipfile.BadZipFile(damaged_part)
-            content = torch.load(self.path, map_location="cpu", weights_only=True)
+        with self.refused_if_damaged(), self.path.open("rb") as file:
+            _refuse_damage(file)
+            content = torch.load(file, map_location="cpu", weights_only=True)
             identity, state = dict(json.loads(content["identity"])), dict(content["state"])
-        except FileNotFoundError:
-            raise UserError(f"There is nothing to resume: {self.path} is missing; {again}.") from None
-        except Exception as error:  # what a file of arbitrary bytes makes zipfile and torch raise is not documented
-            raise UserError(
-                f"The checkpoint {self.path} is damaged or holds more than weights and numbers, "
-                f"so it was not loaded; delete it and {again}."
-            ) from error
         mine = json.loads(json.dumps(self.identity))
         if identity != mine:
             raise UserError(
                 f"The checkpoint {self.path} belongs to another run ({_first_difference(identity, mine)}); "
-                f"give the same options as then, or {again}."
+                f"give the same options as then, or {AGAIN}."
             )
         return state
+
+    @contextlib.contextmanager
+    def refused_if_damaged(self) -> Iterator[None]:
+        """Turn whatever the file's content makes zipfile and torch raise, which is not documented, into a sentence."""
+        try:
+            yield
+        except FileNotFoundError:
+            raise UserError(f"There is nothing to resume: {self.path} is missing; {AGAIN}.") from None
+        except Exception as error:
+            raise UserError(
+                f"The checkpoint {self.path} is damaged or holds more than weights and numbers, "
+                f"so it was not loaded; delete it and {AGAIN}."
+            ) from error
 
 
 class RunState:
@@ -96,9 +115,12 @@ class RunState:
         }
 
     def restore(self, state: dict) -> None:
-        """Go on from such a state."""
+        """Go on from such a state; raises anything where it is not one of this run's."""
+        _compare(state, self.state())
         for name, part in self.parts.items():
             part.load_state_dict(state[name])
+            for parameter, kept in getattr(part, "state", {}).items():  # an optimizer's
+                _compare(kept, dict.fromkeys(kept, parameter.data), "momentum")
         self.history = list(state["history"])
         torch.set_rng_state(state["random"])
         if torch.cuda.is_available() and state["random_cuda"]:
@@ -107,6 +129,43 @@ class RunState:
             torch.mps.set_rng_state(state["random_mps"])
         for generator, saved in zip(self.generators, state["random_loaders"], strict=True):
             generator.set_state(saved)
+
+
+def _refuse_damage(file) -> None:
+    """Raise for a file that torch.load cannot be trusted with, and leave it at its beginning.
+
+    torch.save writes zip files whose parts are stored as they are; torch.load skips their checksums.
+    """
+    with zipfile.ZipFile(file) as archive:
+        parts, size = archive.infolist(), file.seek(0, io.SEEK_END)
+        if sum(part.file_size for part in parts) > size or size > LARGEST:
+            raise ValueError("it would unpack to more than it is")
+        if damaged_part := archive.testzip():
+            raise ValueError(f"{damaged_part} has another checksum")
+        for part in parts:
+            for code, called, _ in pickletools.genops(archive.read(part)) if part.filename.endswith(".pkl") else ():
+                if "GLOBAL" in code.name and not CALLABLE.fullmatch(str(called)):
+                    raise ValueError(f"it calls {called}")
+    file.seek(0)
+
+
+def _compare(saved, own, name: str = "") -> None:
+    """Raise ValueError unless a saved value has the form that this run's own has; a history may have any length."""
+    if name == "history":
+        if any(row["epoch"] != epoch or row.keys() != saved[0].keys() for epoch, row in enumerate(saved, 1)):
+            raise ValueError("its epochs are out of order")
+        if not all(type(value) in (int, float) and value >= 0 for row in saved for value in row.values()):
+            raise ValueError("its history holds something else than numbers")
+    elif isinstance(own, dict) and own:  # an optimizer has no state of its own before its first step
+        if not isinstance(saved, dict) or saved.keys() != own.keys():
+            raise ValueError(f"{name} has other parts")
+        for key, value in own.items():
+            _compare(saved[key], value, key)
+    elif isinstance(own, torch.Tensor):
+        if not isinstance(saved, torch.Tensor) or (saved.shape, saved.dtype) != (own.shape, own.dtype):
+            raise ValueError(f"{name} is not a tensor of this network")
+    elif type(saved) is not type(own) and None not in (saved, own):
+        raise ValueError(f"{name} is of another kind")
 
 
 def _first_difference(theirs: dict, ours: dict) -> str:

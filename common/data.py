@@ -138,6 +138,6 @@ def _parse_idx(content: bytes, dimensions: int):
     """The uint8 array in an idx file: two zeros, type 8, the number of dimensions, big-endian sizes, the values."""
     start = 4 + 4 * dimensions
     shape = [int(size) for size in np.frombuffer(content[4:start].ljust(4 * dimensions, b"\0"), ">u4")]
-    if content[:4] != bytes((0, 0, 8, dimensions)) or len(content) != start + math.prod(shape):
+    if content[:4] != bytes((0, 0, 8, dimensions)) or not start < len(content) == start + math.prod(shape):
         raise UserError(f"This is not an idx file of bytes in {dimensions} dimensions; get the MNIST files again.")
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)

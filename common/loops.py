@@ -1,5 +1,6 @@
 """Train and measure a network: plain loops, to be read from top to bottom."""
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -65,11 +66,12 @@ def train_epoch(
     `forward` computes the log-probabilities; it is the model itself, or a faster way to the same (`common.speed`). A
     batch goes through it in pieces of at most `piece_size` images; their gradients add up to the batch's. `after_step`
     is called after each step. The score counts each image with the weights of the moment it was seen, augmented and
-    with dropout on.
+    with dropout on. Raises UserError, which names the batch, when the loss stops being a number.
     """
     device = next(model.parameters()).device
     model.train()
-    forward, counter = forward or model, _Counter(device)
+    forward, counter, sums = forward or model, _Counter(device), []
+    look_every = 1 if device.type == "cpu" else 50  # batches; an accelerator must wait for each look
     for images, labels in _progress(batches, description):
         images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
         optimizer.zero_grad()
@@ -78,8 +80,12 @@ def train_epoch(
             loss = F.nll_loss(log_probabilities, some_labels)
             (loss * (len(some_labels) / len(labels))).backward()
             counter.add(loss.detach(), log_probabilities.detach(), some_labels)
+        sums.append(counter.loss.clone())
+        if len(sums) % look_every == 0:
+            _refuse_no_number(sums, optimizer, description)
         optimizer.step()
         after_step()
+    _refuse_no_number(sums, optimizer, description)
     return counter.score()
 
 
@@ -112,7 +118,8 @@ def fit(model: nn.Module, train_batches, test_batches: dict, recipe: Recipe, opt
     ever looked at: nothing is chosen by them, and the result of a run is its last epoch. With a `Checkpoint` the run is
     saved after each epoch; interrupted and resumed with the same number of threads on a CPU, it ends with bit-identical
     weights. Where the recipe averages the weights, their mean is what is measured, and what `model` holds in the end.
-    Raises UserError when the loss stops being a number, and Interrupted on Ctrl-C.
+    Raises UserError when the loss stops being a number or another run is training in the checkpoint's folder, and
+    Interrupted on Ctrl-C.
     """
     measured = _measured(test_batches, options.protocol)
     speed.keep_memory()
@@ -134,38 +141,38 @@ def fit(model: nn.Module, train_batches, test_batches: dict, recipe: Recipe, opt
         if mean:
             mean.update_parameters(model)
 
-    if checkpoint and checkpoint.resumed:
-        run.restore(checkpoint.resumed)
-    elif checkpoint:
-        checkpoint.save(run.state())  # an unwritable folder shows now, not after the first epoch
-    for row in run.history:
-        print(log_line(row, recipe.epochs))
-    try:
-        for epoch in range(len(run.history) + 1, recipe.epochs + 1):
-            started = time.perf_counter()
-            lr = optimizer.param_groups[0]["lr"]
-            description, size = f"epoch {epoch}/{recipe.epochs}", speed.piece_size(model)
-            train = train_epoch(model, train_batches, optimizer, description, forward, size, after_step)
-            if not math.isfinite(train.loss):
-                raise UserError(
-                    f"The training loss is {train.loss} in epoch {epoch}; try a lower learning rate than {lr}."
-                )
-            row = {"epoch": epoch, "lr": lr, **train.row("train")}
-            for name, batches in measured.items():
-                row |= evaluate(tested, batches).row(name)
-                row.setdefault("seconds", time.perf_counter() - started)  # a second protocol is not the run's own time
-            schedule.after_epoch()
-            run.history.append(row)
-            print(log_line(row, recipe.epochs), flush=True)
-            if checkpoint:
-                checkpoint.save(run.state())
-    except KeyboardInterrupt:
-        if checkpoint is None:
-            raise
-        raise Interrupted(
-            f"Interrupted after {len(run.history)} of {recipe.epochs} epochs; "
-            f"the same command with --resume goes on from {checkpoint.path}."
-        ) from None
+    with checkpoint.alone() if checkpoint else contextlib.nullcontext():
+        if checkpoint and checkpoint.resumed:
+            with checkpoint.refused_if_damaged():
+                run.restore(checkpoint.resumed)
+                said = "".join(f"{log_line(row, recipe.epochs)}\n" for row in run.history)
+            print(said, end="")
+        elif checkpoint:
+            checkpoint.save(run.state())  # an unwritable folder shows now, not after the first epoch
+        try:
+            for epoch in range(len(run.history) + 1, recipe.epochs + 1):
+                started = time.perf_counter()
+                lr = optimizer.param_groups[0]["lr"]
+                description, size = f"epoch {epoch}/{recipe.epochs}", speed.piece_size(model)
+                train = train_epoch(model, train_batches, optimizer, description, forward, size, after_step)
+                row = {"epoch": epoch, "lr": lr, **train.row("train")}
+                for name, batches in measured.items():
+                    row |= evaluate(tested, batches).row(name)
+                    row.setdefault("seconds", time.perf_counter() - started)  # a second protocol is not the run's own
+                if not math.isfinite(row["test_loss"]):  # the last step broke the network: no state to go on from
+                    raise UserError(f"The test loss is {row['test_loss']} after {description}; {_lower(optimizer)}.")
+                schedule.after_epoch()
+                run.history.append(row)
+                print(log_line(row, recipe.epochs), flush=True)
+                if checkpoint:
+                    checkpoint.save(run.state())
+        except KeyboardInterrupt:
+            if checkpoint is None:
+                raise
+            raise Interrupted(
+                f"Interrupted after {len(run.history)} of {recipe.epochs} epochs; "
+                f"the same command with --resume goes on from {checkpoint.path}."
+            ) from None
     if mean:
         model.load_state_dict(mean.module.state_dict())
     return run.history
@@ -189,6 +196,18 @@ def log_line(row: dict, epochs: int) -> str:
         f"train loss {train.loss:.4f} accuracy {train.accuracy:6.2f} %  "
         f"test loss {test.loss:.4f} accuracy {test.accuracy:6.2f} %  {row['seconds']:5.1f} s"
     )
+
+
+def _refuse_no_number(sums: list[Tensor], optimizer, where: str) -> None:
+    """Raise UserError when the last of the epoch's running sums of losses is inf or NaN, which a sum then stays."""
+    if sums and not math.isfinite(sums[-1]):
+        finite = int(torch.stack(sums).isfinite().sum())
+        loss = sums[finite].item()
+        raise UserError(f"The training loss is {loss} in {where}, batch {finite + 1}; {_lower(optimizer)}.")
+
+
+def _lower(optimizer) -> str:
+    return f"try a lower learning rate than {optimizer.param_groups[0]['lr']:.5g}"
 
 
 def _pieces(images: Tensor, labels: Tensor, size: int):

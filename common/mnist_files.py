@@ -26,6 +26,7 @@ MD5 = {
     "t10k-images-idx3-ubyte": {"": "2646ac647ad5339dbf082846283269ea", ".gz": "9fb629c4189551a2d022fa330f9573f3"},
     "t10k-labels-idx1-ubyte": {"": "27ae3e4e09519cfbb04c329615203637", ".gz": "ec29112dd5afa0611ce80d1b7f02629c"},
 }
+LARGEST = 50_000_000  # bytes; the training images, the largest of the files, have 47,040,016
 PATIENCE_SECONDS = 4.0  # without a new byte, before a try counts as failed
 PAUSES_SECONDS = (0.5, 1.5)  # before the second and the third round over the mirrors, which is the last
 SILENCE_SECONDS = 6.0  # no further round when so long was spent on mirrors that sent nothing at all
@@ -109,7 +110,8 @@ def _read(folder, name):
     for suffix in ("", ".gz"):
         path = folder / f"{name}{suffix}"
         try:
-            return _checked(path.read_bytes(), name, suffix)
+            with path.open("rb") as file:  # a file that is too large is not read into memory whole
+                return _checked(file.read(LARGEST), name, suffix)
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
@@ -138,7 +140,7 @@ def _download(name, fault):
     for pause in (0.0, *PAUSES_SECONDS):
         time.sleep(pause)
         for mirror in list(mirrors):
-            received, start = io.BytesIO(), time.monotonic()
+            received, start = _Received(), time.monotonic()
             try:
                 _receive(f"{mirror}{name}.gz", received)
                 return _checked(received.getvalue(), name, ".gz")
@@ -162,6 +164,16 @@ def _mirrors() -> list[str]:
     from torchvision.datasets import MNIST
 
     return list(MNIST.mirrors)
+
+
+class _Received(io.BytesIO):
+    """What a server has sent so far: never much more than a file can have, however much it sends or unpacks to."""
+
+    def write(self, chunk) -> int:
+        """Take another piece; raises ValueError when there are too many."""
+        if self.tell() > LARGEST:
+            raise ValueError(f"over {LARGEST:,} bytes")
+        return super().write(chunk)
 
 
 def _receive(url, received: io.BytesIO):

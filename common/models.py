@@ -48,6 +48,6 @@ def load_trained(step: str) -> nn.Module:
         load_model(network, path)
     except FileNotFoundError:
         raise UserError(f"The step {step} has no trained weights: {path} is missing.") from None
-    except (SafetensorError, RuntimeError):
+    except (SafetensorError, RuntimeError, OSError):
         raise UserError(f"The weights in {path} do not fit the network {step}; restore the file.") from None
     return network.eval()

@@ -22,6 +22,7 @@ from nbformat import NotebookNode
 
 from common.errors import UserError
 from common.files import write_atomically
+from common.locks import alone
 from common.mnist_files import mnist_files
 from common.recipe import ROOT
 
@@ -194,7 +195,8 @@ def _trained_already(step: str) -> dict[str, str]:
     studied = ROOT / "runs" / "study" / step / "seed-1" / "checkpoint.pt"
     if not studied.exists():
         return {}
-    write_atomically(ROOT / "runs" / step / "checkpoint.pt", studied.read_bytes())
+    with alone(ROOT / "runs" / step):
+        write_atomically(ROOT / "runs" / step / "checkpoint.pt", studied.read_bytes())
     return {"COURSE_PROTOCOL": "both", "COURSE_RESUME": "1"}
 
 

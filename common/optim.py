@@ -1,5 +1,7 @@
 """How the weights move: the optimizer, the schedule of its learning rate, a running mean of the weights."""
 
+import math
+
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -23,11 +25,23 @@ def optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
     return torch.optim.SGD(groups, **settings)
 
 
+def one_cycle(done: float, rise: float) -> float:
+    """The share of the highest learning rate when the share `done` of a run is over, and `rise` of it is the rise.
+
+    Along half a cosine from 1/25 up to 1, along another down to 0 (Smith and Topin 2018,
+    https://arxiv.org/abs/1708.07120). torch's OneCycleLR draws the same curve but for one step; by shares, a short run
+    has the rates of a long one at the beginning of each epoch.
+    """
+    if done < rise:
+        return 1 / 25 + (1 - 1 / 25) * (1 - math.cos(math.pi * done / rise)) / 2
+    return (1 + math.cos(math.pi * (done - rise) / (1 - rise))) / 2
+
+
 class Schedule:
     """The learning rate over a run: after each step of the optimizer call `after_step`, after each epoch `after_epoch`.
 
-    With `recipe.one_cycle` it is moved with every step, from lr/25 up to lr and then along a cosine down to almost 0
-    (Smith and Topin 2018, https://arxiv.org/abs/1708.07120); else it falls by a factor after some epochs, or never.
+    With `recipe.one_cycle` it is moved with every step, as `one_cycle` says; else it falls by a
+    factor after some epochs, or never.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, recipe: Recipe, steps_per_epoch: int):
@@ -35,9 +49,7 @@ class Schedule:
         schedules, self.every_step = torch.optim.lr_scheduler, recipe.one_cycle > 0
         if self.every_step:
             steps = recipe.epochs * steps_per_epoch
-            self.schedule = schedules.OneCycleLR(
-                optimizer, recipe.lr, steps, pct_start=recipe.one_cycle, cycle_momentum=False
-            )
+            self.schedule = schedules.LambdaLR(optimizer, lambda step: one_cycle(step / steps, recipe.one_cycle))
         else:
             self.schedule = schedules.StepLR(optimizer, recipe.lr_step or recipe.epochs, recipe.lr_gamma)
 
@@ -65,8 +77,14 @@ def running_mean(model: nn.Module, recipe: Recipe) -> AveragedModel | None:
 
     Each call of its `update_parameters(model)` keeps the share `recipe.averaging` of what it has and adds the rest of
     what `model` has: an exponential mean over the last 1 / (1 - averaging) steps or so (Polyak and Juditsky 1992;
-    `torch.optim.swa_utils`). The noise of the single steps averages out, as it would with a lower learning rate.
+    `torch.optim.swa_utils`). The noise of the single steps averages out, as it would with a lower learning rate. In the
+    first steps it keeps less, (1 + n) / (10 + n) after n of them, so that the untrained weights are soon forgotten.
     """
     if not recipe.averaging:
         return None
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.averaging), use_buffers=True)
+
+    def average(means: list, weights: list, steps: torch.Tensor) -> None:
+        keep = min(recipe.averaging, (1 + int(steps)) / (10 + int(steps)))
+        get_ema_multi_avg_fn(keep)(means, weights, steps)
+
+    return AveragedModel(model, multi_avg_fn=average, use_buffers=True)

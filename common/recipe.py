@@ -118,7 +118,7 @@ def command_line(
     if values.validate and values.protocol != "held-out":
         raise UserError("--validate measures on training images that are set aside; it has no other --protocol.")
     recipe = changed(recipe, values.change)
-    given = {"epochs": values.epochs, "batch_size": values.batch_size, "seed": values.seed}
+    given = {name: getattr(values, name) for name in ("epochs", "batch_size", "seed")}
     recipe = replace(recipe, **{name: value for name, value in given.items() if value is not None})
     options = Options(
         data="builtin" if quick and values.data == "auto" else values.data,
@@ -141,7 +141,14 @@ class _HelpWithDefaults(argparse.ArgumentDefaultsHelpFormatter):
 
 
 class _Parser(argparse.ArgumentParser):
+    def parse_known_args(self, args=None, namespace=None):
+        for option in args:  # Python before 3.13 takes the value -- for none at all
+            if option.startswith("--") and option.partition("=")[2] == "--":
+                raise UserError(f"{option[:-3]} cannot be '--'.")
+        return super().parse_known_args(args, namespace)
+
     def error(self, message):
+        message = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in message)
         raise UserError(f"{message[0].upper()}{message[1:]}; --help lists the options.")
 
 
@@ -156,12 +163,8 @@ def _parser(recipe: Recipe) -> argparse.ArgumentParser:
     add("--epochs", type=_whole("--epochs", 1), metavar="N", help=f"passes over the images (default: {recipe.epochs})")
     add("--seed", type=_whole("--seed", 0), metavar="N", help=f"of all that is random (default: {recipe.seed})")
     add("--batch-size", type=_whole("--batch-size", 1), metavar="N", help=f"images (default: {recipe.batch_size})")
-    add(
-        "--device",
-        type=_one_of("--device", "auto", "cpu", "cuda", "mps"),
-        default="auto",
-        help="auto, cpu, cuda or mps",
-    )
+    devices = ("auto", "cpu", "cuda", "mps")
+    add("--device", type=_one_of("--device", *devices), default="auto", help="auto, cpu, cuda or mps")
     add("--data", type=_one_of("--data", "auto", "mnist", "builtin"), default="auto", help="auto, mnist or builtin")
     add("--limit", type=_whole("--limit", 1), metavar="N", help="use only the first N training images (default: all)")
     add(
@@ -170,12 +173,9 @@ def _parser(recipe: Recipe) -> argparse.ArgumentParser:
         default="held-out",
         help="what the test numbers are measured on: the test images, what the step's source used, or both in turn",
     )
-    add(
-        "--precision",
-        type=_one_of("--precision", "auto", "float32", "bfloat16"),
-        default="auto",
-        help="arithmetic of the training: auto is bfloat16 on a CPU with matrix units for it, else float32",
-    )
+    precisions = _one_of("--precision", "auto", "float32", "bfloat16")
+    fast = "arithmetic of the training: auto is bfloat16 on a CPU with matrix units for it, else float32"
+    add("--precision", type=precisions, default="auto", help=fast)
     add("--change", default="", metavar="'NAME=VALUE ...'", help="other values in the recipe, such as lr=0.05")
     add("--validate", **_switch("--validate"), help="set 5,000 training images aside and measure on them instead")
     add("--compile", **_switch("--compile"), help="compile the network where the run is long enough to gain by it")
@@ -236,5 +236,5 @@ def _folder(text: str) -> Path:
 def _from_environment(parser: argparse.ArgumentParser, environment) -> dict[str, str]:
     """The options that the environment sets, in the command line's spelling; an empty variable counts as unset."""
     names = [action.option_strings[-1].removeprefix("--") for action in parser._actions if action.dest != "help"]
-    variables = {name: environment.get(f"COURSE_{name.upper().replace('-', '_')}", "") for name in names}
-    return {name: value for name, value in variables.items() if value != ""}
+    variables = {name: environment.get(f"COURSE_{name.upper().replace('-', '_')}") for name in names}
+    return {name: value for name, value in variables.items() if value}

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from common import anatomy, models, speed
+from common import anatomy, models, record_form, speed
 from common.changes import stated
 from common.data import Digits
 from common.errors import UserError
@@ -122,12 +122,13 @@ def load(path_or_step: Path | str) -> dict:
     """A record, from a file or by its step's name. Raises UserError for one that is missing or damaged."""
     path = path_or_step if isinstance(path_or_step, Path) else path_of(path_or_step)
     try:
+        if path.stat().st_size > record_form.LARGEST:
+            raise ValueError(f"it has over {record_form.LARGEST:,} bytes")
         record = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(record["runs"], list):
-            raise TypeError("its runs are not a list")
+        record_form.check(record)
     except FileNotFoundError:
         raise UserError(f"There is no record {path}; `course.py study` measures a step and writes it.") from None
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
         raise UserError(f"The record {path} is damaged ({error}); restore it from the repository.") from error
     return record
 
@@ -144,7 +145,7 @@ def add_run(record: dict, run: dict) -> dict:
 
 def add_runs(record: dict, found: dict, path: Path) -> dict:
     """The record with the runs of `found`. Raises UserError where they are of another network, recipe or data set."""
-    if record["runs"] and any(found[name] != record[name] for name in ("source_sha256", "data")):
+    if record["runs"] and any(found[name] != record.get(name) for name in ("source_sha256", "data")):
         raise UserError(f"{path} holds runs of another network, recipe or data set; --anew forgets them.")
     record = {**found, **{name: record[name] for name in ("runs", "weights", "search") if name in record}}
     for run in found["runs"]:
@@ -161,7 +162,7 @@ def add_trial(record: dict, change: str, found: dict) -> dict:
     trials = {trial["change"]: trial for trial in record.get("search", [])}
     trial = trials.setdefault(change, {"change": change, "recipe": found["recipe"], "runs": []})
     if trial["recipe"] != found["recipe"]:
-        raise UserError(f"The search holds runs of another recipe under {change!r}; name what changed with --change.")
+        raise UserError(f"The search holds runs of another recipe under {change!r}; --validate --anew forgets them.")
     others = [other for other in trial["runs"] if other["seed"] != brief["seed"]]
     trials[change] = {**trial, "runs": sorted([*others, brief], key=lambda one: one["seed"])}
     return {**record, "search": list(trials.values())}

@@ -68,7 +68,7 @@ def recorded(step: str, targets: tuple[Target, ...]) -> str:
         f"{'recorded':<11}seed {run['seed']:<5}{number(records.accuracy(run)):>9}   "
         f"{run['history'][-1]['test_total'] - run['history'][-1]['test_correct']:>3} of "
         f"{run['history'][-1]['test_total']:,} test images wrong; last three epochs "
-        + " ".join(f"{records.accuracy(run, -back):.2f}" for back in (3, 2, 1))
+        + " ".join(f"{100 * row['test_correct'] / row['test_total']:.2f}" for row in run["history"][-3:])
         for run in runs
     ]
     summary = records.summarise(record)
@@ -126,6 +126,13 @@ def quote(query: str) -> str:
     epoch, and `flattery` how far that lies above the mean of the last. `bench STEP WAY QUANTITY` is a number of the
     recorded benchmark: `seconds`, `ratio`, `limit` or `memory` of one of `common.bench.WAYS`.
     """
+    try:
+        return _quoted(query)
+    except (ValueError, LookupError, TypeError, ArithmeticError) as error:  # UserError is none of these
+        raise UserError(f"What is recorded does not answer {query!r} ({error}).") from error
+
+
+def _quoted(query: str) -> str:
     timed = re.fullmatch(r"bench (S\d+/\w+) (\w+) (\w+)", query)
     if timed:
         return _benchmarked(*timed.groups())

@@ -6,6 +6,7 @@ log-probabilities. Testing always uses the network itself, in float32.
 
 import ctypes
 import functools
+import logging
 import shutil
 import sys
 from collections.abc import Callable
@@ -99,6 +100,8 @@ def forward(model: nn.Module, arithmetic: str, compiled_for: int | None = None) 
     `arithmetic` is what `precision` says. `compiled_for` is the batch size to compile for; batches of another size
     (an epoch's last) go through the model as it is, rather than through the compiler once more.
     """
+    if compiled_for:  # torch would warn that it finds no CUDA, also where nobody asked for it
+        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     compiled = torch.compile(model, dynamic=False) if compiled_for else model
     device = next(model.parameters()).device.type
 

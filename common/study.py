@@ -64,14 +64,18 @@ def main(arguments: list[str] | None = None) -> None:
 class Study:
     """One step by its own recipe or, on the validation images, by a changed one."""
 
-    def __init__(self, step: str, validate: bool = False, change: str = ""):
-        """Raises UserError for an unknown step, and for a change that would be measured on the test images."""
+    def __init__(self, step: str, validate: bool = False, change: str = "", asked: tuple[str, ...] = ("--data=mnist",)):
+        """Raises UserError for an unknown step, and for a change that would be measured on the test images.
+
+        `asked` are the lesson's options beside those of the study: a test asks for few images of the built-in digits.
+        """
         self.step = step.removeprefix("sessions/").removesuffix(".py")
         self.lesson = ROOT / "sessions" / f"{self.step}.py"
         if not self.lesson.exists():
             raise UserError(f"There is no step {self.step}: {self.lesson} is missing.")
         if change and not validate:
             raise UserError("--change needs --validate: what is only tried is measured on the validation images.")
+        self.asked = asked
         self.validate, self.change, self.title = validate, change, f"{self.step} {change}".strip()
         self.folder = ROOT / "runs" / "study" / self.step  # seed 1's checkpoint in it holds a whole run of the lesson
         if validate:
@@ -124,14 +128,21 @@ class Study:
         if self.stopped:
             return
         out = self.folder / f"seed-{seed}"
-        command = [sys.executable, str(self.lesson), "--data=mnist", f"--seed={seed}", f"--out={out}"]
+        command = [sys.executable, "-m", "common.tied", str(self.lesson)]  # it must not outlive a killed study
+        command += [*self.asked, f"--seed={seed}", f"--out={out}"]
         command += ["--validate", f"--change={self.change}"] if self.validate else ["--protocol=both"]
         if (out / "checkpoint.pt").exists():
             command.append("--resume")
         environment = {"OMP_NUM_THREADS": str(threads)} | kernel_environment(quick=False)
         log = []
         with subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8"
+            command,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
         ) as process:
             self.running.append(process)
             for line in process.stdout:

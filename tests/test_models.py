@@ -37,6 +37,7 @@ SHAPES = {
         (10, 10, 10), (16, 8, 8), (16, 6, 6), (16, 1, 1), (10, 1, 1),
     ],
 }  # fmt: skip
+SHAPES["S7/block4"] = SHAPES["S7/block3"]
 PARAMETERS = {
     "S5/step1_first_network": 593_200,
     "S6/part2_step1_dense_head": 17_920,
@@ -46,6 +47,7 @@ PARAMETERS = {
     "S7/block1": 16_562,
     "S7/block2": 7_904,
     "S7/block3": 7_904,
+    "S7/block4": 7_904,
 }
 
 

@@ -52,14 +52,28 @@ def rates(one: Recipe, steps_per_epoch: int) -> list[float]:
 def test_one_cycle_rises_to_the_top_and_falls_to_nothing():
     found = rates(recipe(one_cycle=0.25, lr=0.1), steps_per_epoch=10)
     top = found.index(max(found))
-    assert top == 4  # a quarter of 20 steps, counted from 0
+    assert top == 5  # a quarter of 20 steps
     assert found[0] == pytest.approx(0.1 / 25)
     assert max(found) == pytest.approx(0.1)
-    assert found[:5] == sorted(found[:5])
-    assert found[4:] == sorted(found[4:], reverse=True)
-    # the cosine's half way, 7.5 of 15 steps behind the top: between steps 11 and 12
-    assert (found[11] + found[12]) / 2 == pytest.approx(0.05, rel=0.01)
-    assert found[-1] == pytest.approx(0.1 / 25 / 1e4)
+    assert found[:6] == sorted(found[:6])
+    assert found[5:] == sorted(found[5:], reverse=True)
+    assert found[10] == pytest.approx(0.1 * (1 + math.cos(math.pi / 3)) / 2)  # a third of the way down
+    assert 0 < found[-1] < 0.1 * 0.02
+
+
+def test_one_cycle_is_torchs_but_for_a_step():
+    steps = 1_000
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(()))], lr=0.1)
+    theirs = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, steps, pct_start=0.3, cycle_momentum=False)
+    for step in range(steps):
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1 * optim.one_cycle(step / steps, 0.3), abs=0.0006)
+        optimizer.step()
+        theirs.step()
+
+
+def test_a_short_run_has_the_rates_of_a_long_one_at_the_beginning_of_each_epoch():
+    one = recipe(one_cycle=0.2, epochs=15)
+    assert rates(one, 8)[::8] == pytest.approx(rates(one, 938)[::938], rel=1e-12)
 
 
 def test_a_stepped_rate_moves_with_the_epochs_alone():
@@ -71,13 +85,26 @@ def test_the_running_mean_is_the_exponential_one_and_takes_batchnorm_along():
     model = nn.Sequential(nn.Linear(1, 1, bias=False), nn.BatchNorm1d(1))
     mean = optim.running_mean(model, recipe(averaging=0.9))
     expected = None
-    for value in (1.0, 2.0, 5.0):
+    for steps, value in enumerate((1.0, 2.0, 5.0)):
         with torch.no_grad():
             model[0].weight.fill_(value)
             model[1].running_mean.fill_(10 * value)
         mean.update_parameters(model)
-        expected = value if expected is None else 0.9 * expected + 0.1 * value
+        keep = (1 + steps) / (10 + steps)  # these few steps never reach 0.9
+        expected = value if expected is None else keep * expected + (1 - keep) * value
     assert mean.module[0].weight.item() == pytest.approx(expected)
     assert mean.module[1].running_mean.item() == pytest.approx(10 * expected)
-    assert math.isclose(expected, 1.49)  # 1, then 1.1, then 0.99 + 0.5
+    assert math.isclose(expected, (3 / 12) * (1 * 2 / 11 + 2 * 9 / 11) + (9 / 12) * 5)
     assert optim.running_mean(model, recipe()) is None
+
+
+def test_after_many_steps_the_running_mean_keeps_what_the_recipe_says():
+    weight = nn.ParameterList([nn.Parameter(torch.zeros(()))])
+    mean = optim.running_mean(weight, recipe(averaging=0.9))
+    for _ in range(200):
+        mean.update_parameters(weight)
+    with torch.no_grad():
+        weight[0].fill_(1.0)
+    for _ in range(2):
+        mean.update_parameters(weight)
+    assert mean.module[0].item() == pytest.approx(0.1 + 0.9 * 0.1)

@@ -73,10 +73,10 @@ recipe, options = command_line(recipe)
 # %%
 import json
 import statistics
+import timeit
 
 import torch
 from torch import nn
-from torch.utils.benchmark import Timer
 
 from common import bench, ladder, loops, plots, records, ways
 from common.exercises import check
@@ -171,7 +171,7 @@ for name, runs in (("before it starts, plain", measured[-2]), ("before it starts
 # ### A closer look at one rung
 #
 # Channels innermost is the advice that everybody gives for convolutions. Here are two of this network's convolutions
-# and two of its BatchNorms in both layouts, forward and backward, timed alone with `torch.utils.benchmark`:
+# and two of its BatchNorms in both layouts, forward and backward, the median of a hundred times each:
 
 # %%
 layers = {
@@ -187,8 +187,8 @@ def milliseconds(layer, channels, layout):
     inputs = torch.randn(64, channels, 26, 26).to(memory_format=layout).requires_grad_()
     layer = layer.to(memory_format=layout)
     gradient = torch.randn_like(layer(inputs))
-    timer = Timer("layer(inputs).backward(gradient)", globals=locals(), num_threads=torch.get_num_threads())
-    return 1e3 * timer.timeit(2 if options.quick else 100).median
+    seconds = timeit.repeat(lambda: layer(inputs).backward(gradient), number=1, repeat=3 if options.quick else 100)
+    return 1e3 * statistics.median(seconds)
 
 
 for name, (layer, channels) in layers.items():

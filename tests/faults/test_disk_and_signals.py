@@ -1,0 +1,245 @@
+"""The disk full at each write, a stop from outside, a laptop that sleeps, two runs in one folder, a loss gone wild."""
+
+import dataclasses
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import faulty
+import psutil
+import pytest
+import torch
+
+from common import data, files, loops, models
+from common.checkpoints import Checkpoint
+from common.errors import UserError
+from common.loaders import InMemoryLoader
+from common.recipe import Options, Recipe
+
+posix = pytest.mark.skipif(os.name == "nt", reason="Windows has neither fork nor these signals")
+
+
+@pytest.fixture(scope="module")
+def two_runs(tmp_path_factory):
+    """The folders of two undisturbed runs: of seed 1, and of seed 2."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    for seed in (1, 2):
+        run = faulty.Run(faulty.lesson, f"--out={folder / str(seed)}", f"--seed={seed}", "--epochs=3")
+        assert run.end() == 0, run.said
+    return folder / "1", folder / "2"
+
+
+def contents(folder) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".lock"}
+
+
+@posix
+@pytest.mark.parametrize("write", range(1, 7))  # 1 + 3 checkpoints, the record, the weights
+def test_a_disk_that_is_full_at_any_write_harms_no_earlier_file(tmp_path, two_runs, write):
+    old, new = two_runs
+    out = tmp_path / "run"
+    shutil.copytree(old, out)
+    before = contents(out)
+    run = faulty.Run(faulty.lesson, f"--out={out}", "--seed=2", "--epochs=3", fault="full", write=write)
+    assert run.end() == 2, run.said
+    assert run.said.splitlines()[-1].startswith(f"Cannot write {out}"), run.said
+    assert "File too large" in run.said and "Traceback" not in run.said
+    after = contents(out)
+    for name in ("record.json", "weights.safetensors"):
+        finished = write == 6 and name == "record.json"
+        assert (after[name] == before[name]) is not finished, name
+    assert after.keys() == before.keys()  # no temporary file
+    again = faulty.Run(
+        faulty.lesson, f"--out={out}", "--seed=2", "--epochs=3", *(["--resume"] if write > 1 else [])
+    )  # at the first write the checkpoint was still the old run's
+    assert again.end() == 0, again.said
+    assert faulty.results(out) == faulty.results(new)
+
+
+@posix
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
+def test_a_script_that_is_stopped_goes_on_where_it_was(tmp_path, two_runs, number, code):
+    run = faulty.Run(faulty.lesson, f"--out={tmp_path}", "--epochs=3")
+    run.wait_for("epoch       1/3")
+    run.send(number)
+    assert run.end() == code, run.said
+    assert "Traceback" not in run.said
+    if number == signal.SIGINT:
+        assert "the same command with --resume goes on" in run.said.splitlines()[-1]
+    again = faulty.Run(faulty.lesson, f"--out={tmp_path}", "--epochs=3", "--resume")
+    assert again.end() == 0, again.said
+    assert faulty.results(tmp_path) == faulty.results(two_runs[0])
+    assert faulty.strays(tmp_path) == []
+
+
+@posix
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_study_that_is_stopped_takes_its_runs_along(tmp_path, full, number):
+    if not full:
+        pytest.skip("tests/test_study.py stops a study with stand-in lessons; `course.py faults` this one")
+    root = tmp_path / "course"
+    lesson = root / "sessions" / "S7" / "block3.py"
+    lesson.parent.mkdir(parents=True)
+    shutil.copy(faulty.LESSON, lesson)
+    study = faulty.Run(faulty.study, root, "--limit=96", "--epochs=40")
+    checkpoints = [root / "runs" / "study" / "S7" / "block3" / f"seed-{seed}" / "checkpoint.pt" for seed in (1, 2)]
+    assert faulty.wait_until(lambda: all(path.exists() for path in checkpoints))
+    lessons = psutil.Process(study.pid).children()
+    assert len(lessons) == 2
+    study.send(number)
+    assert study.end() == {signal.SIGINT: 130, signal.SIGTERM: -signal.SIGTERM}[number], study.said
+    assert faulty.wait_until(lambda: not any(each.is_running() for each in lessons), 10)
+    again = faulty.Run(faulty.study, root, "--limit=96", "--epochs=40")
+    assert again.end() == 0, again.said
+    assert faulty.strays(root) == []
+
+
+@posix
+def test_a_laptop_that_sleeps_while_training(tmp_path, two_runs, full):
+    run = faulty.Run(faulty.lesson, f"--out={tmp_path}", "--epochs=3")
+    run.wait_for("epoch       1/3")
+    run.send(signal.SIGSTOP)
+    time.sleep(60 if full else 0.5)
+    run.send(signal.SIGCONT)
+    assert run.end() == 0, run.said
+    assert faulty.results(tmp_path) == faulty.results(two_runs[0])
+
+
+@posix
+def test_a_second_run_in_the_same_folder_is_refused_at_once_and_harms_nothing(tmp_path, two_runs):
+    first = faulty.Run(faulty.lesson, f"--out={tmp_path}", "--epochs=3")
+    first.wait_for("epoch       1/3")
+    first.send(signal.SIGSTOP)  # it lives and holds the folder
+    for more in ([], ["--resume"], ["--seed=2"]):
+        second = faulty.Run(faulty.lesson, f"--out={tmp_path}", "--epochs=3", *more)
+        assert second.end() == 2
+        assert second.said.startswith(f"Another run is training in {tmp_path};") and "--out" in second.said
+        assert second.said.count("\n") == 1
+    first.send(signal.SIGCONT)
+    assert first.end() == 0, first.said
+    assert faulty.results(tmp_path) == faulty.results(two_runs[0])
+
+
+def fitted(folder, batches=None, epochs=3, resume=False):
+    """Train in this process; returns the history and the weights."""
+    torch.manual_seed(1)
+    digits, recipe = data.load("builtin", limit=96), Recipe("S7/block3", epochs=epochs, batch_size=32, lr=0.02)
+    options = Options("builtin", None, "cpu", "held-out", True, resume, folder, precision="float32")
+    train = InMemoryLoader(digits.train_images, digits.train_labels, 32, shuffle=True, seed=1)
+    train = batches(train) if batches else train
+    test = {"held-out": InMemoryLoader(digits.test_images[:50], digits.test_labels[:50], 50)}
+    model = models.build("S7/block3")
+    checkpoint = Checkpoint(options, recipe, digits, torch.device("cpu"))
+    if isinstance(train, Poisoned):
+        train.model = model
+    return loops.fit(model, train, test, recipe, options, checkpoint), model.state_dict()
+
+
+@dataclasses.dataclass
+class Poisoned:
+    """A loader of which one batch holds a NaN, or breaks the network after its loss was computed."""
+
+    loader: InMemoryLoader
+    epoch: int
+    batch: int
+    silently: bool = False
+    seen: int = 0
+
+    def __post_init__(self):
+        self.generator = self.loader.generator
+
+    def __len__(self):
+        return len(self.loader)
+
+    def __iter__(self):
+        self.seen += 1
+        for number, (images, labels) in enumerate(self.loader, 1):
+            if (self.seen, number) == (self.epoch, self.batch) and self.silently:
+                next(self.model.parameters()).register_hook(lambda gradient: gradient * float("nan"))
+            elif (self.seen, number) == (self.epoch, self.batch):
+                images = images * float("nan")
+            yield images, labels
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3])
+def test_a_loss_that_is_no_number_names_its_batch_and_keeps_the_last_good_epoch(tmp_path, batch):
+    whole = fitted(tmp_path / "whole")
+    with pytest.raises(UserError, match=rf"training loss is nan in epoch 2/3, batch {batch}; .* than 0\.02\.$"):
+        fitted(tmp_path / "run", lambda loader: Poisoned(loader, 2, batch))
+    history, weights = fitted(tmp_path / "run", resume=True)
+    assert [{**row, "seconds": 0} for row in history] == [{**row, "seconds": 0} for row in whole[0]]
+    assert all(torch.equal(weights[name], whole[1][name]) for name in weights)
+
+
+def test_a_network_broken_by_an_epochs_last_step_is_not_kept(tmp_path):
+    """The losses were numbers, the weights are none: only the test shows it."""
+    with pytest.raises(UserError, match="test loss is nan after epoch 2/3"):
+        fitted(tmp_path, lambda loader: Poisoned(loader, 2, 3, silently=True))
+    history, weights = fitted(tmp_path, resume=True)
+    assert len(history) == 3
+    assert all(tensor.isfinite().all() for tensor in weights.values())
+
+
+def test_the_batch_is_found_where_not_every_loss_is_looked_at():
+    """As on an accelerator: the sums of an epoch, of which the third is the first that is no number."""
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
+    sums = list(torch.tensor([1.0, 2.0, 3.0, 4.0]).double())
+    loops._refuse_no_number(sums, optimizer, "epoch 1/2")
+    sums[2:] = torch.tensor([float("inf"), float("nan")])
+    with pytest.raises(UserError, match=r"loss is inf in epoch 1/2, batch 3; try a lower learning rate than 0\.5"):
+        loops._refuse_no_number(sums, optimizer, "epoch 1/2")
+
+
+# What a folder that was left in disorder looks like afterwards.
+
+
+@pytest.fixture
+def living():
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    yield process.pid
+    process.communicate(b"\n")
+
+
+def test_temporary_files_of_the_dead_are_removed_and_those_of_the_living_stay(tmp_path, living):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    long_ago = psutil.Process(living).create_time() - 1000
+    names = {
+        f".weights.safetensors.{dead.pid}.tmp": False,
+        f".weights.safetensors.{living}.tmp": True,
+        f".record.json.{living}.tmp": False,  # of an earlier process with the same number
+        f".figure.png.{os.getpid()}.tmp": True,
+        ".checkpoint.pt.99999999999999999999.tmp": False,
+        "notes.tmp": True,
+        ".notes.12x.tmp": True,
+    }
+    for name in names:
+        (tmp_path / name).write_text("part of a file")
+    os.utime(tmp_path / f".record.json.{living}.tmp", (long_ago, long_ago))
+    files.write_atomically(tmp_path / "other.json", "{}")
+    assert {name: (tmp_path / name).exists() for name in names} == names
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no zombies")
+def test_a_process_that_is_dead_and_not_yet_buried_counts_as_dead(tmp_path):
+    zombie = subprocess.Popen([sys.executable, "-c", ""])
+    assert faulty.wait_until(lambda: psutil.Process(zombie.pid).status() == psutil.STATUS_ZOMBIE)
+    stray = tmp_path / f".record.json.{zombie.pid}.tmp"
+    stray.touch()
+    files.remove_leftovers(tmp_path)
+    assert not stray.exists()
+    zombie.wait()
+
+
+def test_training_twice_in_one_process_and_folder_is_no_second_run(tmp_path):
+    first, second = (fitted(tmp_path, epochs=1) for _ in range(2))
+    assert all(torch.equal(first[1][name], second[1][name]) for name in first[1])
+
+
+def test_a_folder_is_free_again_after_a_cell_that_failed(tmp_path):
+    with pytest.raises(UserError):
+        fitted(tmp_path, lambda loader: Poisoned(loader, 1, 1))
+    assert len(fitted(tmp_path, epochs=1)[0]) == 1
