@@ -4,7 +4,7 @@ import math
 import statistics
 from dataclasses import dataclass
 
-from common import records
+from common import records, search
 from common.errors import UserError
 
 HELP = "say whether two steps differ, paired by seed: STEP as recorded, 'STEP:' or 'STEP:NAME=VALUE ...' as validated"
@@ -55,12 +55,12 @@ def accuracies(side: str) -> dict[int, float]:
     record = records.load(step)
     if not colon:
         return {run["seed"]: records.accuracy(run) for run in records.runs(record)}
-    for trial in record.get("search", []):
-        if trial["change"] == change:
-            return {run["seed"]: 100 * run["correct"][-1] / run["total"] for run in trial["runs"]}
-    raise UserError(
-        f"The record of {step} has no validated runs of {change or 'its recipe'!r}; course.py study makes them."
-    )
+    found = search.accuracies(search.trial(record, change))
+    if not found:
+        raise UserError(
+            f"The record of {step} has no validated runs of {change or 'its recipe'!r}; course.py study makes them."
+        )
+    return found
 
 
 def text(first: str, second: str) -> str:

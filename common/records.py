@@ -18,7 +18,7 @@ from common.changes import stated
 from common.data import Digits
 from common.errors import UserError
 from common.files import write_atomically
-from common.recipe import ROOT, Options, Recipe
+from common.recipe import ROOT, Augmentation, Options, Recipe
 
 
 @dataclass(frozen=True)
@@ -153,24 +153,15 @@ def add_runs(record: dict, found: dict, path: Path) -> dict:
     return record
 
 
-def add_trial(record: dict, change: str, found: dict) -> dict:
-    """The record with a run on the validation images in its log of the search, under the change that was tried."""
-    run = found["runs"][0]
-    brief = {"correct": [row["test_correct"] for row in run["history"]], "total": run["history"][-1]["test_total"]}
-    brief["loss"] = run["history"][-1]["test_loss"]
-    brief |= {name: value for name, value in run.items() if name not in ("protocol", "history", "compiled")}
-    trials = {trial["change"]: trial for trial in record.get("search", [])}
-    trial = trials.setdefault(change, {"change": change, "recipe": found["recipe"], "runs": []})
-    if trial["recipe"] != found["recipe"]:
-        raise UserError(f"The search holds runs of another recipe under {change!r}; --validate --anew forgets them.")
-    others = [other for other in trial["runs"] if other["seed"] != brief["seed"]]
-    trials[change] = {**trial, "runs": sorted([*others, brief], key=lambda one: one["seed"])}
-    return {**record, "search": list(trials.values())}
+def without_runs(record: dict) -> dict:
+    """The record without its runs and what follows from them; the log of the search stays."""
+    return {**record, "runs": [], "weights": None, "summary": None}
 
 
-def without(record: dict, part: str) -> dict:
-    """The record without its "runs", which takes the weights along, or without its "search"."""
-    return {**record, part: []} | ({"weights": None, "summary": None} if part == "runs" else {})
+def recipe_of(step: str, stored: dict) -> Recipe:
+    """The recipe that a record, or a trial in its log, keeps as JSON, which knows no tuples."""
+    augmentation = Augmentation(**{**stored["augmentation"], "scale": tuple(stored["augmentation"]["scale"])})
+    return Recipe(**{**stored, "step": step, "augmentation": augmentation})
 
 
 def runs(record: dict, protocol: str = "held-out") -> list[dict]:

@@ -72,11 +72,12 @@ def recorded(step: str, targets: tuple[Target, ...]) -> str:
         for run in runs
     ]
     summary = records.summarise(record)
-    low, high = compare.interval(summary.accuracies)
-    lines.append(
-        f"{'recorded':<11}mean      {number(summary.mean):>9}   standard deviation {summary.deviation:.2f} points; "
-        f"95 % interval of the mean {low:.2f} to {high:.2f}"
-    )
+    if len(runs) > 1:
+        low, high = compare.interval(summary.accuracies)
+        lines.append(
+            f"{'recorded':<11}mean      {number(summary.mean):>9}   standard deviation {summary.deviation:.2f} points; "
+            f"95 % interval of the mean {low:.2f} to {high:.2f}"
+        )
     measures = [records.measure(run, record["parameters"]) for run in runs]
     for target in targets:
         met = sum(target.met_by(measured[target.quantity]) for measured in measures)

@@ -21,7 +21,7 @@ import filelock
 import torch
 from tqdm import tqdm
 
-from common import compare, records
+from common import compare, records, search
 from common.errors import UserError
 from common.files import write_atomically
 from common.notebooks import kernel_environment
@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
     add("--jobs", type=int, default=0, help="how many at once (default: one for each core, at most 8; 4 on a GPU)")
     add("--validate", action="store_true", help="measure on 5,000 training images, for the log of the search")
     add("--change", default="", metavar="'NAME=VALUE ...'", help="with --validate: other values in the recipe")
-    add("--anew", action="store_true", help="forget the recorded runs of this step first")
+    add("--anew", action="store_true", help="first forget these runs, recorded or broken off")
     add("--compare", nargs=2, metavar=("A", "B"), help=compare.HELP)
     options = parser.parse_args(arguments)
     if options.compare:
@@ -84,10 +84,12 @@ class Study:
         self.stopped = False
 
     def forget(self) -> None:
-        """Drop the recorded runs, or with `validate` the log of the search, and what is left of their training."""
+        """Drop the recorded runs, or with `validate` those of this change in the log, and what is left of them."""
         path = records.path_of(self.step)
         if path.exists():
-            records.write(path, records.without(records.load(path), "search" if self.validate else "runs"))
+            record = records.load(path)
+            kept = search.without(record, self.change) if self.validate else records.without_runs(record)
+            records.write(path, kept)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def run(self, seeds: int, jobs: int = 0) -> None:
@@ -120,8 +122,7 @@ class Study:
         record = records.load(path)
         if not self.validate:
             return any(run["seed"] == seed for run in record["runs"])
-        tried = record.get("search", [])
-        return any(run["seed"] == seed for trial in tried if trial["change"] == self.change for run in trial["runs"])
+        return seed in search.accuracies(search.trial(record, self.change))
 
     def _train(self, seed: int, threads: int, advance) -> None:
         """Train one seed in a process of its own, from its last checkpoint where there is one, and record it."""
@@ -152,8 +153,9 @@ class Study:
         if process.returncode != 0:
             self.stopped = True
             said = "".join(log[-20:])
+            way_out = "; --anew forgets what was broken off" if "--resume" in command else ""
             raise UserError(
-                f"{said}The study stopped: {self.title} with seed {seed} failed; finished seeds are recorded."
+                f"{said}The study stopped: {self.title} with seed {seed} failed. Finished seeds are recorded{way_out}."
             )
         if not (out / "record.json").exists():
             raise UserError(f"The step {self.step} writes no record: it trains no network that a study could compare.")
@@ -166,7 +168,7 @@ class Study:
         with filelock.FileLock(ROOT / "runs" / "study" / f"{self.step}.lock"):
             record = records.load(path) if path.exists() else {"step": self.step, "runs": []}
             if self.validate:
-                record = records.add_trial(record, self.change, found)
+                record = search.add(record, self.change, found)
             else:
                 record = records.add_runs(record, found, path)
                 record |= {"weights": self._keep_weights(record), "summary": compare.summary(record)}

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from common import loaders, loops, models, records, speed
 from common.bench import IMAGES, Way
 from common.layers import Dropout
-from common.recipe import Augmentation, Options, Recipe
+from common.recipe import Options, Recipe
 
 
 def augmented_images_per_second(step: str, count: int, workers: int | None) -> float:
@@ -73,9 +73,7 @@ def time_epoch(step: str, way: Way, batches: int, epochs: int = 1) -> dict:
 
 def recorded_recipe(step: str) -> Recipe:
     """The recipe of the step's record."""
-    stored = records.load(step)["recipe"]
-    augmentation = Augmentation(**{**stored["augmentation"], "scale": tuple(stored["augmentation"]["scale"])})
-    return Recipe(**{**stored, "step": step, "augmentation": augmentation})
+    return records.recipe_of(step, records.load(step)["recipe"])
 
 
 def options_of(way: Way) -> Options:

@@ -53,6 +53,18 @@ def test_a_summary_is_of_the_last_epoch_not_the_best():
     assert records.summarise(record(best_is_not_last), epoch=1).mean == pytest.approx(99.9)
 
 
+def test_one_seed_has_no_spread_to_report(tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "ROOT", tmp_path)
+    path = records.path_of("S7/block3")
+    for runs, lines in (([run(1)], 2), ([run(1), run(2, correct=(1, 1, 1, 9_940))], 4)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(record(*runs)), encoding="utf-8")
+        said = report.recorded("S7/block3", (Target("parameters", "<=", 7_904),))
+        assert len(said.splitlines()) == lines
+        assert "inf" not in said
+    assert "mean        99.45 %   standard deviation 0.07 points; 95 % interval of the mean 98.81 to 100.09" in said
+
+
 def test_protocols_are_not_mixed():
     both = record(run(1), run(1, "source", correct=(1, 1, 1, 9_999)))
     assert records.summarise(both).mean == pytest.approx(99.5)

@@ -129,6 +129,22 @@ def test_validated_runs_go_into_the_log_of_the_search_alone(course):
     assert [run["protocol"] for run in record["runs"]] == ["held-out", "source"]
 
 
+def test_anew_forgets_only_what_it_names(course):
+    root = course()
+    one_by_one("--seeds", "1")
+    one_by_one("--seeds", "2", "--validate", "--change", "lr=0.2")
+    one_by_one("--seeds", "1", "--validate", "--change", "lr=0.3")
+    one_by_one("--seeds", "1", "--validate", "--change", "lr=0.2", "--anew")
+    record = records.load("S7/block3")
+    tried = [(trial["change"], [run["seed"] for run in trial["runs"]]) for trial in record["search"]]
+    assert sorted(tried) == [("lr=0.2", [1]), ("lr=0.3", [1])]
+    one_by_one("--seeds", "2", "--anew")
+    record = records.load("S7/block3")
+    assert len(record["search"]) == 2
+    assert [run["seed"] for run in records.runs(record)] == [1, 2]
+    assert log(root) == ["1", "1", "2", "1", "1", "1", "2"]
+
+
 def test_a_change_is_never_measured_on_the_test_images(course):
     course()
     with pytest.raises(UserError, match="--change needs --validate"):

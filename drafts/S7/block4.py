@@ -93,7 +93,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from common import anatomy, compare, data, loops, models, optim, plots, records, report
+from common import anatomy, compare, data, loops, models, optim, plots, records, report, search
 from common.changes import difference
 from common.checkpoints import Checkpoint
 from common.errors import UserError
@@ -465,22 +465,11 @@ def record_of(step: str) -> dict:
     return records.load(step) if records.path_of(step).exists() else {"runs": []}
 
 
-def recipe_of(step: str, trial: dict) -> Recipe:
-    """What was trained in a trial of the search."""
-    augmentation = Augmentation(**trial["recipe"]["augmentation"])
-    augmentation = replace(augmentation, scale=tuple(augmentation.scale))  # JSON has lists only
-    return Recipe(step, **trial["recipe"] | {"augmentation": augmentation})
-
-
 def validated(rung: Recipe) -> dict[int, float]:
     """The rung's last-epoch accuracy on the validation images, in per cent, by seed."""
-    runs = [
-        run
-        for trial in record_of(rung.step).get("search", [])
-        if recipe_of(rung.step, trial) == rung
-        for run in trial["runs"]
-    ]
-    return {run["seed"]: 100 * run["correct"][-1] / run["total"] for run in runs}
+    tried = record_of(rung.step).get("search", [])
+    same = (trial for trial in tried if records.recipe_of(rung.step, trial["recipe"]) == rung)
+    return search.accuracies(next(same, None))
 
 
 def command(rung: Recipe) -> str:
@@ -531,13 +520,13 @@ print(f"{'recorded':<11}{'from the bottom to the top':<52}{compared(rungs[0][1],
 # numbers of seeds have different luck in them.
 
 # %%
-search = record_of(top.step).get("search", [])
+tried = record_of(top.step).get("search", [])
 names = {difference(top, rung): f"rung {number}" for number, (_, rung) in enumerate(rungs) if rung.step == top.step}
-print(f"{'recorded':<11}{len(search)} recipes tried, {sum(len(trial['runs']) for trial in search)} runs")
-for trial in search:
+print(f"{'recorded':<11}{len(tried)} recipes tried, {sum(len(trial['runs']) for trial in tried)} runs")
+for trial in tried:
     runs = trial["runs"]
-    change = difference(top, recipe_of(top.step, trial))
-    accuracy = statistics.fmean(100 * run["correct"][-1] / run["total"] for run in runs)
+    change = difference(top, records.recipe_of(top.step, trial["recipe"]))
+    accuracy = statistics.fmean(search.accuracies(trial).values())
     loss = statistics.fmean(run["loss"] for run in runs)
     print(f"{'recorded':<11}{len(runs):>2} seeds {accuracy:>8.3f} %  loss {loss:.5f}  {names.get(change, change)}")
 
