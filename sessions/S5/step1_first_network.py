@@ -600,10 +600,10 @@ print(report.claims(recipe.step, {20: 59_514}))
 # The source's log says 59514/60000, and MNIST has 10,000 test images. Measured its way, our mean over
 # 3<!--S5/step1_first_network seeds--> seeds is 99.17 %<!--S5/step1_first_network source mean-->, where it reported
 # 99.19 %. On held-out images it is 99.29 %<!--S5/step1_first_network mean-->, with a standard deviation of
-# 0.00 points<!--S5/step1_first_network deviation-->. (A deviation of nothing is a coincidence: all three seeds end at
-# 71 mistakes, and an epoch earlier they had 77, 74 and 72.) So the source's number can be had again, and the number
-# that it was taken for is *higher*. A wrong protocol need not flatter. It answers another question, and one does not
-# know which way the answer is off before one has measured both.
+# 0.00 points<!--S5/step1_first_network deviation-->. (A deviation of nothing is a coincidence: the seeds end at the
+# same number of mistakes, and in the epochs before the last, printed above, they do not agree.) So the source's number
+# can be had again, and the number that it was taken for is *higher*. A wrong protocol need not flatter. It answers
+# another question, and one does not know which way the answer is off before one has measured both.
 
 # %% [markdown]
 # ## The mistakes
@@ -655,8 +655,8 @@ plots.show(plots.grid(found, [f"channel {number}" for number in range(12)]), opt
 # the difference of these two for overfitting. It mixes two effects that pull in opposite directions: the training
 # images are known, which makes them easier, and they are turned by up to 15 degrees, which makes them harder. The
 # three lines under *Result* take the two apart. From the first to the second only the augmentation goes; from the
-# second to the third only the acquaintance. In the run of this page the first step is worth 39 hundredths of a point,
-# and the second costs 31: by so much does this network know its training images better than others.
+# second to the third only the acquaintance. Subtract them: the first step is what the turning costs, and by the second
+# this network knows its training images better than others.
 #
 # **What the next steps change.** 593,200 parameters are a budget that nobody has looked at: 204,850 of them sit in
 # one dense layer that does half a per cent of the work, 295,168 in one convolution. S6 sets a limit of 20,000, and S7

@@ -408,8 +408,8 @@ else:
 # %% [markdown]
 # Read the lines across first. The source's last four epochs, 99.33, 99.31, 99.33 and 99.32 %, agree to within two
 # images and look like a number known to two decimals. They are one measurement, taken four times: after epoch 15 the
-# learning rate is 0.001, and the network hardly changes any more. Within a seed our own last four lie 3, 6 or 8 images
-# apart. The distance that counts is the one *between* the lines.
+# learning rate is 0.001, and the network hardly changes any more. Within a seed our own last four lie a few images
+# apart, too. The distance that counts is the one *between* the lines.
 #
 # Now read them down. The seeds lie up to 0.20 points<!--S6/part2_step3_global_pooling spread--> apart, with a standard
 # deviation of 0.10 points<!--S6/part2_step3_global_pooling deviation-->; the difference of two runs has a standard deviation
