@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 # Layers that look at one pixel at a time and keep the shape: they change no receptive field and cost no multiply-adds.
-POINTWISE = (nn.ReLU, nn.BatchNorm2d, nn.Dropout, nn.Dropout2d, nn.LogSoftmax)
+POINTWISE = (nn.ReLU, nn.SiLU, nn.BatchNorm2d, nn.Dropout, nn.Dropout2d, nn.LogSoftmax)
 
 
 @dataclass(frozen=True)

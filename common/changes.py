@@ -68,7 +68,7 @@ def _value(text: str, old, name: str):
         bool: type(value) is bool,
         float: type(value) is not tuple and all(numeric),
         int: type(value) is int and all(numeric),
-        str: type(value) is str and value in WORDS.get(name.split(".")[-1], ()),
+        str: type(value) is str and value in WORDS.get(name.split(".")[-1], (value,)),
         tuple: type(value) is tuple and len(numbers) == 2 and all(numeric) and list(numbers) == sorted(numbers),
         type(None): value is None or (type(value) is int and all(numeric)),
     }

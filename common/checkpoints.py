@@ -40,7 +40,7 @@ class Checkpoint:
         self.path = options.out / "checkpoint.pt"
         self.identity = {
             "recipe": stated(recipe),
-            "network": hashlib.sha256(models.source(recipe.step).encode()).hexdigest(),
+            "network": hashlib.sha256(models.source(models.of(recipe)).encode()).hexdigest(),
             "data": digits.sha256,
             "training images": len(digits.train_labels),
             "measured on": digits.measured_on,

@@ -6,7 +6,7 @@ from torch import nn
 
 from common import networks, own_networks
 from common.errors import UserError
-from common.recipe import ROOT
+from common.recipe import ROOT, Recipe
 
 NETWORKS = {
     "S5/step1_first_network": networks.S5Step1,
@@ -18,19 +18,34 @@ NETWORKS = {
     "S7/block2": networks.S7Block3,  # block 3 keeps block 2's network and trains it by another recipe
     "S7/block3": networks.S7Block3,
     "S7/block4": own_networks.S7Block4,
+    "S7/block4_relu": own_networks.S7Block4ReLU,  # rungs of block 4's ladder
+    "S7/block4_dense": own_networks.S7Block4Dense,
 }
 
 
-def build(step: str) -> nn.Module:
-    """The step's untrained network, its weights from torch's global generator. Raises UserError for an unknown step."""
-    if step not in NETWORKS:
-        raise UserError(f"There is no network for the step {step!r}; there is one for each of {', '.join(NETWORKS)}.")
-    return NETWORKS[step]()
+def build(name: str) -> nn.Module:
+    """The untrained network of that name, its weights from torch's global generator.
+
+    Raises UserError for a name that there is not.
+    """
+    return _named(name)()
 
 
-def source(step: str) -> str:
-    """The Python source of the step's network, as it runs: shown in a lesson, it cannot drift from the code."""
-    return inspect.getsource(NETWORKS[step]).rstrip()
+def source(name: str) -> str:
+    """The Python source of the network, as it runs: shown in a lesson, it cannot drift from the code."""
+    classes = [one for one in reversed(_named(name).__mro__) if one.__module__.startswith("common.")]
+    return "\n\n\n".join(inspect.getsource(one).rstrip() for one in classes)
+
+
+def of(recipe: Recipe) -> str:
+    """The name of the network that the recipe trains: the step's, unless it says another."""
+    return recipe.network or recipe.step
+
+
+def _named(name: str) -> type[nn.Module]:
+    if name not in NETWORKS:
+        raise UserError(f"There is no network {name!r}; there is one for each of {', '.join(NETWORKS)}.")
+    return NETWORKS[name]
 
 
 def load_trained(step: str) -> nn.Module:

@@ -1,9 +1,12 @@
-"""The course's own networks, in the form of `common.networks`: one plain class each, named after their step."""
+"""The course's own networks, in the form of `common.networks`: one plain class each, named after their step.
+
+A network that differs from another in one thing, for a comparison, is a subclass of it.
+"""
 
 from torch import Tensor, nn
 
 
-class S7Block4(nn.Module):
+class S7Block4Dense(nn.Module):
     """7,904 parameters: block 3's network without its dropout."""
 
     def __init__(self):
@@ -32,3 +35,45 @@ class S7Block4(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.layers(images)
+
+
+class S7Block4(nn.Module):
+    """7,552 parameters: separable convolutions, a 3x3 kernel for each channel and then 1x1 kernels that mix them."""
+
+    activation = nn.SiLU
+
+    def __init__(self):
+        super().__init__()
+
+        def separable(inputs, outputs, padding):
+            return nn.Sequential(
+                nn.Conv2d(inputs, inputs, 3, padding=padding, groups=inputs, bias=False),
+                nn.BatchNorm2d(inputs),
+                nn.Conv2d(inputs, outputs, 1, bias=False),
+                nn.BatchNorm2d(outputs),
+                self.activation(),
+            )
+
+        self.layers = nn.Sequential(  # [1, 28, 28]
+            nn.Sequential(nn.Conv2d(1, 16, 3, bias=False), nn.BatchNorm2d(16), self.activation()),  # [16, 26, 26]
+            separable(16, 24, padding=0),  # [24, 24, 24]
+            nn.MaxPool2d(2),  # [24, 12, 12]
+            separable(24, 32, padding=1),  # [32, 12, 12]
+            separable(32, 32, padding=1),  # [32, 12, 12]
+            nn.MaxPool2d(2),  # [32, 6, 6]
+            separable(32, 40, padding=1),  # [40, 6, 6]
+            separable(40, 40, padding=0),  # [40, 4, 4]
+            nn.AvgPool2d(4),  # [40, 1, 1]
+            nn.Conv2d(40, 10, 1, bias=False),  # [10, 1, 1]
+            nn.Flatten(),  # [10]
+            nn.LogSoftmax(dim=1),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layers(images)
+
+
+class S7Block4ReLU(S7Block4):
+    """Block 4's network with the sources' activation, for the ladder."""
+
+    activation = nn.ReLU

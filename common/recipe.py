@@ -37,7 +37,7 @@ class Augmentation:
 class Recipe:
     """What is trained and how. Two runs of equal recipes on equal data and machines give equal weights."""
 
-    step: str  # "S7/block3": the lesson's file under sessions/, and the network's name in common.models
+    step: str  # "S7/block3": the lesson's file under sessions/
     epochs: int
     batch_size: int
     lr: float  # with `one_cycle` the highest, else the first
@@ -49,6 +49,7 @@ class Recipe:
     weight_decay: float = 0.0  # of kernels and dense weights; never of biases and BatchNorm
     averaging: float = 0.0  # what is tested is a running mean of the weights, which keeps this share in each step
     augmentation: Augmentation = Augmentation()
+    network: str = ""  # its name in common.models, where that is not the step's
     seed: int = 1
 
 
@@ -107,12 +108,11 @@ def command_line(
     parser = _parser(recipe)
     given = [f"--{name}={value}" for name, value in _from_environment(parser, environment).items()]
     try:
-        _, unknown = parser.parse_known_args(given)
+        parser.parse_args(given)
     except UserError as error:  # the sentence names the option; here the variable was what the user wrote
         name = str(error).split(" ")[0]
         variable = f"COURSE_{name.removeprefix('--').upper().replace('-', '_')}"
         raise UserError(str(error).replace(name, variable, 1)) from None
-    assert not unknown
     values = parser.parse_args([*given, *arguments])
     quick = values.quick
     if values.validate and values.protocol != "held-out":

@@ -65,7 +65,7 @@ def source_sha256(recipe: Recipe) -> str:
     field's default do not count, so that a recipe that gains a field keeps its fingerprint.
     """
     said = json.dumps(stated(dataclasses.replace(recipe, seed=Recipe.seed)), sort_keys=True)
-    return hashlib.sha256((models.source(recipe.step) + said).encode()).hexdigest()
+    return hashlib.sha256((models.source(models.of(recipe)) + said).encode()).hexdigest()
 
 
 def make(recipe: Recipe, options: Options, model: nn.Module, digits: Digits, history: list[dict]) -> dict:

@@ -3,6 +3,7 @@
 A trial is a recipe, named by how it differs from the step's own (`common.changes`), with a run for each seed.
 """
 
+from common import records
 from common.errors import UserError
 
 
@@ -27,7 +28,7 @@ def add(record: dict, change: str, found: dict) -> dict:
     brief["loss"] = run["history"][-1]["test_loss"]
     brief |= {name: value for name, value in run.items() if name not in ("protocol", "history", "compiled")}
     tried = trial(record, change) or {"change": change, "recipe": found["recipe"], "runs": []}
-    if tried["recipe"] != found["recipe"]:
+    if records.recipe_of(record["step"], tried["recipe"]) != records.recipe_of(record["step"], found["recipe"]):
         raise UserError(f"The search holds runs of another recipe under {change!r}; --validate --anew forgets them.")
     others = [other for other in tried["runs"] if other["seed"] != brief["seed"]]
     tried = {**tried, "runs": sorted([*others, brief], key=lambda one: one["seed"])}

@@ -50,6 +50,14 @@ def test_summary_disturbs_neither_the_network_nor_the_generator(block3):
     assert all(map(torch.equal, means, after))
 
 
+def test_a_depthwise_kernel_multiplies_one_channel_only():
+    rows = anatomy.layers(models.build("S7/block4"))
+    assert (rows[1].parameters, rows[1].multiply_adds) == (16 * 9, 16 * 24 * 24 * 9)
+    assert (rows[2].parameters, rows[2].multiply_adds) == (16 * 24, 24 * 24 * 24 * 16)
+    # 3x3 kernels add 2, from the first pool on 4, from the second on 8; the pools add 1 and 2, the average 3 * 4.
+    assert [row.receptive_field for row in rows if row.kernel > 1] == [3, 5, 6, 10, 14, 16, 24, 32, 44]
+
+
 def test_receptive_fields_of_block3(block3):
     rows = anatomy.layers(block3)
     assert [row.shape for row in rows] == [

@@ -109,6 +109,7 @@ def test_the_fingerprint_knows_the_network_and_the_recipe_but_not_the_seed(monke
     fingerprint = records.source_sha256(recipe)
     assert fingerprint == records.source_sha256(dataclasses.replace(recipe, seed=9))
     assert fingerprint != records.source_sha256(dataclasses.replace(recipe, augmentation=Augmentation(rotation=7)))
+    assert fingerprint != records.source_sha256(dataclasses.replace(recipe, network="S7/block1"))
     monkeypatch.setitem(models.NETWORKS, "S7/block3", torch.nn.Linear)
     assert fingerprint != records.source_sha256(recipe)
 

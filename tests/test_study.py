@@ -31,7 +31,7 @@ row = dict(epoch=1, test_correct=correct + seed, test_total=correct + 100, test_
 row |= dict(train_correct=1, train_total=2)
 protocols = ["validation"] if validate else ["held-out", "source"]
 runs = [dict(seed=seed, protocol=name, seconds=1.0, history=[row]) for name in protocols]
-recipe = dict(lr=0.1, change=options.get("change", ""))
+recipe = dict(epochs=1, batch_size=64, lr={lr}, augmentation=dict(scale=[1, 1]))
 record = dict(step="S7/block3", recipe=recipe, source_sha256={fingerprint!r}, data=dict(name="mnist"), parameters=1)
 (out / "record.json").write_text(json.dumps(record | dict(runs=runs)))
 (out / "weights.safetensors").write_bytes(bytes([seed]))
@@ -46,9 +46,9 @@ def course(tmp_path, monkeypatch):
     lesson = tmp_path / "sessions" / "S7" / "block3.py"
     lesson.parent.mkdir(parents=True)
 
-    def write(failing=None, fingerprint="a", then=""):
+    def write(failing=None, fingerprint="a", then="", lr=0.1):
         log = str(tmp_path / "log")
-        text = FAKE_LESSON.format(failing=failing, fingerprint=fingerprint, log=log, then=then)
+        text = FAKE_LESSON.format(failing=failing, fingerprint=fingerprint, log=log, then=then, lr=lr)
         lesson.write_text(text, encoding="utf-8")
         return tmp_path
 
@@ -127,6 +127,20 @@ def test_validated_runs_go_into_the_log_of_the_search_alone(course):
     record = records.load("S7/block3")
     assert len(record["search"]) == 2
     assert [run["protocol"] for run in record["runs"]] == ["held-out", "source"]
+
+
+def test_trials_of_another_recipe_are_not_mixed_in(course):
+    course()
+    one_by_one("--seeds", "1", "--validate")
+    record = records.load("S7/block3")
+    record["search"][0]["recipe"]["network"] = ""  # a field with its default is the same recipe as one without it
+    records.write(records.path_of("S7/block3"), record)
+    one_by_one("--seeds", "2", "--validate")
+    course(lr=0.3)
+    with pytest.raises(UserError, match="another recipe under ''; --validate --anew"):
+        one_by_one("--seeds", "3", "--validate")
+    one_by_one("--seeds", "3", "--validate", "--anew")
+    assert [run["seed"] for run in records.load("S7/block3")["search"][0]["runs"]] == [1, 2, 3]
 
 
 def test_anew_forgets_only_what_it_names(course):

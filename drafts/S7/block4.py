@@ -119,12 +119,14 @@ print(records.machine_line(device, options))
 
 # %%
 FROM_THE_TOP = [
+    ("SiLU", {"network": "S7/block4_relu"}),
+    ("separable convolutions", {"network": "S7/block4_dense"}),
     ("a running mean of the weights", {"averaging": 0.0}),
     ("affine augmentation", {"augmentation": Augmentation(rotation=5, crop_probability=0.1)}),
     ("weight decay on the kernels", {"weight_decay": 0.0}),
     ("Nesterov momentum", {"nesterov": False}),
     ("a one-cycle rate", {"one_cycle": 0.0, "epochs": 14, "batch_size": 64, "lr": 0.02, "momentum": 0.8}),
-    ("without dropout", {"step": "S7/block3"}),
+    ("without dropout", {"step": "S7/block3", "network": ""}),
 ]
 
 rungs, rung = [], top
