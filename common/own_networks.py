@@ -5,6 +5,8 @@ A network that differs from another in one thing, for a comparison, is a subclas
 
 from torch import Tensor, nn
 
+from common.layers import Dropout
+
 
 class S7Block4Dense(nn.Module):
     """7,904 parameters: block 3's network without its dropout."""
@@ -77,3 +79,47 @@ class S7Block4ReLU(S7Block4):
     """Block 4's network with the sources' activation, for the ladder."""
 
     activation = nn.ReLU
+
+
+class S6Part2Step4(nn.Module):
+    """19,760 parameters: separable convolutions on three scales, and an average over the last map."""
+
+    dropout = 0.0
+
+    def __init__(self):
+        super().__init__()
+
+        def separable(inputs, outputs, padding):
+            layers = [
+                nn.Conv2d(inputs, inputs, 3, padding=padding, groups=inputs, bias=False),
+                nn.BatchNorm2d(inputs),
+                nn.Conv2d(inputs, outputs, 1, bias=False),
+                nn.BatchNorm2d(outputs),
+                nn.SiLU(),
+            ]
+            return nn.Sequential(*layers, *([Dropout(self.dropout)] if self.dropout else []))
+
+        self.layers = nn.Sequential(  # [1, 28, 28]
+            nn.Sequential(nn.Conv2d(1, 16, 3, bias=False), nn.BatchNorm2d(16), nn.SiLU()),  # [16, 26, 26]
+            separable(16, 32, padding=0),  # [32, 24, 24]
+            nn.MaxPool2d(2),  # [32, 12, 12]
+            separable(32, 48, padding=1),  # [48, 12, 12]
+            separable(48, 48, padding=1),  # [48, 12, 12]
+            nn.MaxPool2d(2),  # [48, 6, 6]
+            separable(48, 64, padding=1),  # [64, 6, 6]
+            separable(64, 64, padding=1),  # [64, 6, 6]
+            separable(64, 60, padding=0),  # [60, 4, 4]
+            nn.AvgPool2d(4),  # [60, 1, 1]
+            nn.Conv2d(60, 10, 1, bias=False),  # [10, 1, 1]
+            nn.Flatten(),  # [10]
+            nn.LogSoftmax(dim=1),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layers(images)
+
+
+class S6Part2Step4Dropout(S6Part2Step4):
+    """Step 4's network with a dropout of 5 % behind each separable convolution, for a comparison."""
+
+    dropout = 0.05

@@ -216,8 +216,8 @@ plots.show(plots.grid(both, ["nearest"] * 6 + ["bilinear"] * 6), options.out, "i
 
 # %%
 torch.manual_seed(recipe.seed)
-model = models.build(recipe.step).to(device)
-print(models.source(recipe.step))
+model = models.build(models.of(recipe)).to(device)
+print(models.source(models.of(recipe)))
 
 # %% [markdown]
 # The first rung takes `Dropout2d(0.01)` away and nothing else. Why should that help? Dropout makes training harder so
@@ -231,10 +231,10 @@ print(models.source(recipe.step))
 
 # %%
 starts = []
-for step in ("S7/block3", "S7/block4"):
+for name in ("S7/block3", "S7/block4_dense"):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(top.seed)
-        starts.append(torch.cat([parameter.detach().flatten() for parameter in models.build(step).parameters()]))
+        starts.append(torch.cat([parameter.detach().flatten() for parameter in models.build(name).parameters()]))
 print(f"{len(starts[1]):,} first weights, equal to block 3's: {torch.equal(*starts)}")
 
 # %%
