@@ -123,3 +123,29 @@ class S6Part2Step4Dropout(S6Part2Step4):
     """Step 4's network with a dropout of 5 % behind each separable convolution, for a comparison."""
 
     dropout = 0.05
+
+
+class S8Sprint(nn.Module):
+    """7,600 parameters, few of its multiply-adds on large maps: the first convolution already halves the image."""
+
+    def __init__(self):
+        super().__init__()
+
+        def convolution(inputs, outputs, kernel_size, stride=1, padding=0):
+            kernels = nn.Conv2d(inputs, outputs, kernel_size, stride, padding, bias=False)
+            return nn.Sequential(kernels, nn.BatchNorm2d(outputs), nn.SiLU())
+
+        self.layers = nn.Sequential(  # [1, 28, 28]
+            convolution(1, 16, 5, stride=2),  # [16, 12, 12]
+            convolution(16, 16, 3, padding=1),  # [16, 12, 12]
+            nn.MaxPool2d(2),  # [16, 6, 6]
+            convolution(16, 16, 3, padding=1),  # [16, 6, 6]
+            convolution(16, 16, 3),  # [16, 4, 4]
+            nn.AvgPool2d(4),  # [16, 1, 1]
+            nn.Conv2d(16, 10, 1, bias=False),  # [10, 1, 1]
+            nn.Flatten(),  # [10]
+            nn.LogSoftmax(dim=1),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layers(images)

@@ -1,0 +1,169 @@
+"""The shortest honest time to 99.40 % on MNIST with under 8,000 parameters: `course.py sprint`.
+
+The clock starts with a new process and stops when that process has trained a network, tested it once, written its
+weights, and ended; MNIST's files lie on the disk. What counts is the mean over the seeds, each a process of its own.
+Between them, on the same machine, the recipe of S7 block 3's source is trained with the source's loop, and tested
+after each epoch, until it first touches 99.40 % or ends.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from common.errors import UserError
+from common.files import write_atomically
+from common.recipe import ROOT, Augmentation, Recipe
+
+RECORDED = ROOT / "sessions" / "S8" / "sprint.json"
+BAR = 99.40  # per cent
+RECIPE = Recipe(
+    step="S8/step1_speed",
+    network="S8/sprint",
+    epochs=5,
+    batch_size=64,
+    lr=0.2,
+    momentum=0.9,
+    nesterov=True,
+    one_cycle=0.2,
+    weight_decay=1e-4,
+    averaging=0.99,
+    augmentation=Augmentation(rotation=10, translation=0.08, scale=(0.9, 1.1), interpolation="bilinear"),
+)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line: time the seeds and the source, print a line for each, write the JSON file."""
+    parser = argparse.ArgumentParser(prog="course.py sprint", description=__doc__.split(":")[0] + ".")
+    add = parser.add_argument
+    add("--seeds", type=int, default=10, help="runs of ours (default: 10)")
+    add("--validate", action="store_true", help="train ours on 55,000 images and test on the 5,000 others; no source")
+    add("--out", type=Path, default=ROOT / "runs" / "sprint", help="default: runs/sprint")
+    add("--record", action="store_true", help=f"write {RECORDED.relative_to(ROOT)}, which texts quote")
+    add("--data", choices=("mnist", "builtin"), default="mnist", help="builtin: small digits, to try the program")
+    add("--only", choices=("ours", "source"), help=argparse.SUPPRESS)  # the process that is timed
+    add("--seed", type=int, default=1, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.only:
+        print(json.dumps(ours(options) if options.only == "ours" else source(options)))
+        return
+    if options.seeds < 1:
+        raise UserError(f"--seeds must be at least 1, not {options.seeds}.")
+    if options.record and (options.validate or options.data != "mnist"):
+        raise UserError("--record is for MNIST's test images; leave --validate and --data out.")
+    result = race(options)
+    print(text(result))
+    path = RECORDED if options.record else options.out / "sprint.json"
+    write_atomically(path, json.dumps(result, indent=1) + "\n")
+
+
+def race(options: argparse.Namespace) -> dict:
+    """Time every seed of ours, and half way the source: a machine that slows down slows both."""
+    import torch
+
+    from common import records
+
+    asked = [f"--data={options.data}", f"--out={options.out}", *(["--validate"] if options.validate else [])]
+    runs, sources = [], []
+    for seed in range(1, options.seeds + 1):
+        runs.append(timed("--only=ours", f"--seed={seed}", *asked))
+        print(line("ours", runs[-1]), file=sys.stderr)
+        if seed == (options.seeds + 1) // 2 and not options.validate:
+            sources.append(timed("--only=source", "--seed=1", *asked))
+            print(line("source", sources[-1]), file=sys.stderr)
+    return {**records.machine(torch.device("cpu")), "validate": options.validate, "ours": runs, "source": sources}
+
+
+def timed(*arguments: str) -> dict:
+    """What a new process with these arguments reports, and the seconds from its start to its end."""
+    started = time.perf_counter()
+    found = subprocess.run([sys.executable, "-m", "common.sprint", *arguments], stdout=subprocess.PIPE, text=True)
+    seconds = time.perf_counter() - started
+    if found.returncode != 0:
+        raise UserError("The run above ended with an error; nothing was written.")
+    return {**json.loads(found.stdout.splitlines()[-1]), "seconds": round(seconds, 2)}
+
+
+def ours(options: argparse.Namespace) -> dict:
+    """Train by RECIPE on all training images, test once, write the weights."""
+    import dataclasses
+
+    import torch
+
+    from common import bench, data, loops, models, optim, records, speed, ways
+    from common.loaders import InMemoryLoader
+
+    recipe = dataclasses.replace(RECIPE, seed=options.seed)
+    digits = data.load(options.data, validate=options.validate)
+    torch.manual_seed(recipe.seed)
+    model = models.build(models.of(recipe))
+    batches = InMemoryLoader(
+        digits.train_images,
+        digits.train_labels,
+        recipe.batch_size,
+        augmentation=recipe.augmentation,
+        shuffle=True,
+        seed=recipe.seed,
+    )
+    speed.keep_memory()
+    speed.arrange(model)
+    forward = speed.forward(model, ways.arithmetic(bench.WAYS["default"]))
+    optimizer = optim.optimizer(model, recipe)
+    schedule, mean = optim.Schedule(optimizer, recipe, len(batches)), optim.running_mean(model, recipe)
+
+    def after_step() -> None:
+        schedule.after_step()
+        mean.update_parameters(model)
+
+    for epoch in range(recipe.epochs):
+        loops.train_epoch(model, batches, optimizer, f"epoch {epoch + 1}", forward, after_step=after_step)
+    score = loops.evaluate(mean.module, InMemoryLoader(digits.test_images, digits.test_labels, 1_000))
+    records.save_weights(options.out / f"seed-{recipe.seed}.safetensors", mean.module)
+    return {"seed": recipe.seed, "correct": score.correct, "total": score.total}
+
+
+def source(options: argparse.Namespace) -> dict:
+    """Train S7 block 3's recipe with the source's loop until an epoch touches the bar, or to its end."""
+    import torch
+
+    from common import bench, data, loops, models, ways
+    from common.loaders import classic_loader
+
+    recipe, digits = ways.recorded_recipe("S7/block3"), data.load(options.data)
+    torch.manual_seed(options.seed)
+    model = models.build("S7/block3")
+    train = ways.trainer(model, recipe, bench.SOURCES)
+    changed = {"augmentation": recipe.augmentation, "shuffle": True, "seed": options.seed}
+    batches = classic_loader(digits.train_images, digits.train_labels, recipe.batch_size, **changed)
+    test = classic_loader(digits.test_images, digits.test_labels, recipe.batch_size)
+    scores = []
+    while len(scores) < recipe.epochs and not (scores and scores[-1].accuracy >= BAR):
+        train(batches)
+        scores.append(loops.evaluate(model, test))
+    history = [score.correct for score in scores]
+    return {"seed": options.seed, "correct": history[-1], "total": scores[-1].total, "history": history}
+
+
+def line(name: str, run: dict) -> str:
+    """A run in words."""
+    accuracy = 100 * run["correct"] / run["total"]
+    epochs = f" after {len(run['history'])} epochs" if "history" in run else ""
+    return f"{name:<8}seed {run['seed']:<3}{accuracy:>7.2f} %{run['seconds']:>9.1f} s{epochs}"
+
+
+def text(result: dict) -> str:
+    """The runs, their mean, and how many times as long the source took."""
+    lines = [line("ours", run) for run in result["ours"]] + [line("source", run) for run in result["source"]]
+    mean = statistics.fmean(100 * run["correct"] / run["total"] for run in result["ours"])
+    seconds = statistics.fmean(run["seconds"] for run in result["ours"])
+    lines.append(f"{'ours':<8}mean    {mean:>7.3f} %{seconds:>9.1f} s")
+    for run in result["source"]:
+        lines.append(f"{'ratio':<8}{run['seconds'] / seconds:.1f} times faster than the source")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
