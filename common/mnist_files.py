@@ -1,5 +1,6 @@
 """MNIST's four files, each checked against its MD5 sum: from a folder of yours, the cache, or a download."""
 
+import contextlib
 import gzip
 import hashlib
 import io
@@ -28,6 +29,8 @@ MD5 = {
 }
 LARGEST = 50_000_000  # bytes; the training images, the largest of the files, have 47,040,016
 PATIENCE_SECONDS = 4.0  # without a new byte, before a try counts as failed
+LOOKS = 8  # in that time; the time between two is all that a laptop's sleep can take from it
+LONGEST_SECONDS = 600.0  # for one file from one server, which may drip: 20 kB a second are enough
 PAUSES_SECONDS = (0.5, 1.5)  # before the second and the third round over the mirrors, which is the last
 SILENCE_SECONDS = 6.0  # no further round when so long was spent on mirrors that sent nothing at all
 LOCK_SECONDS = 600.0  # how long one run waits for another that downloads
@@ -146,10 +149,10 @@ def _download(name, fault):
                 return _checked(received.getvalue(), name, ".gz")
             except (OSError, ValueError) as error:  # requests' exceptions are OSErrors
                 failures[mirror] = f"{urlsplit(mirror).hostname}: {_in_words(error)}"
-                if isinstance(error, requests.HTTPError) and error.response.status_code < 500:
-                    mirrors.remove(mirror)  # it answers, and does not have the file
+                if _is_final(error):
+                    mirrors.remove(mirror)
                 if not received.tell():
-                    silence += time.monotonic() - start
+                    silence += min(time.monotonic() - start, PATIENCE_SECONDS)  # the rest of it we slept
         if not mirrors or silence > SILENCE_SECONDS:
             break
     raise UnavailableError(f"{fault} and cannot be downloaded ({'; '.join(failures.values())})")
@@ -157,22 +160,27 @@ def _download(name, fault):
 
 def _mirrors() -> list[str]:
     own = os.environ.get("MNIST_MIRROR")
-    if own and not own.lower().startswith(("http://", "https://")):
-        raise UserError(f"MNIST_MIRROR must be an address that begins with http:// or https://, not {own!r}.")
     if own:
-        return [f"{own.rstrip('/')}/"]
+        with contextlib.suppress(ValueError):
+            if urlsplit(own).scheme in ("http", "https") and urlsplit(own).hostname:
+                return [f"{own.rstrip('/')}/"]
+        raise UserError(f"MNIST_MIRROR must be an address that begins with http:// or https://, not {own!r}.")
     from torchvision.datasets import MNIST
 
     return list(MNIST.mirrors)
+
+
+class _EndlessError(ValueError):
+    """The server drips, or sends more than a file can have."""
 
 
 class _Received(io.BytesIO):
     """What a server has sent so far: never much more than a file can have, however much it sends or unpacks to."""
 
     def write(self, chunk) -> int:
-        """Take another piece; raises ValueError when there are too many."""
+        """Take another piece; raises _EndlessError when there are too many."""
         if self.tell() > LARGEST:
-            raise ValueError(f"over {LARGEST:,} bytes")
+            raise _EndlessError(f"over {LARGEST:,} bytes")
         return super().write(chunk)
 
 
@@ -181,7 +189,8 @@ def _receive(url, received: io.BytesIO):
 
     A time-out of requests starts again at each address of a host and does not cover the look-up of its name, so behind
     a closed firewall it adds up to minutes. Here a thread downloads, and requests.Timeout is raised when
-    PATIENCE_SECONDS have passed without a new byte, whatever it waits for.
+    PATIENCE_SECONDS have passed without a new byte, whatever it waits for. Looks are counted, not seconds: the process
+    may have been asleep.
     """
     outcome = Future()
 
@@ -196,12 +205,21 @@ def _receive(url, received: io.BytesIO):
             outcome.set_exception(error)
 
     threading.Thread(target=fetch, daemon=True).start()
-    before = 0
-    while not wait([outcome], timeout=PATIENCE_SECONDS).done:
-        if received.tell() == before:
-            raise requests.Timeout
+    before, looks, silent = 0, 0, 0
+    while not wait([outcome], timeout=PATIENCE_SECONDS / LOOKS).done:
+        looks, silent = looks + 1, silent + 1 if received.tell() == before else 0
         before = received.tell()
+        if silent == LOOKS:
+            raise requests.Timeout
+        if looks * PATIENCE_SECONDS / LOOKS > LONGEST_SECONDS:
+            raise _EndlessError(f"only {before:,} bytes in {LONGEST_SECONDS:g} seconds")
     outcome.result()
+
+
+def _is_final(error) -> bool:
+    """Whether the next try would end in the same way: the server lacks the file, or there is no end to it."""
+    refused = isinstance(error, requests.HTTPError) and error.response.status_code < 500
+    return refused or isinstance(error, requests.TooManyRedirects | _EndlessError)
 
 
 def _in_words(error) -> str:
@@ -209,8 +227,10 @@ def _in_words(error) -> str:
         return f"HTTP {error.response.status_code}"
     if isinstance(error, requests.Timeout):
         return f"nothing received for {PATIENCE_SECONDS:g} seconds"
+    if isinstance(error, requests.TooManyRedirects):
+        return "it redirects without end"
     if isinstance(error, requests.ConnectionError):
         return "no connection"
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
         return "cut off half way"
-    return str(error)
+    return "".join(sign for sign in str(error) if sign.isprintable())[:200]  # it may quote what the server said

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+INJECTED: list[str] = []  # the faults that the test that runs has injected so far; conftest.py counts them
 LESSON = Path(__file__).with_name("small_lesson.py")
 CONTEXT = multiprocessing.get_context("forkserver") if os.name != "nt" else None
 if CONTEXT:
@@ -23,15 +24,15 @@ class Run:
     file and the final name is still the old file's, "full" so that the disk takes no more than 100 bytes of it.
     """
 
-    def __init__(self, target, *arguments, fault: str = "", write: int = 0):
+    def __init__(self, target, *arguments, fault: str = "", write: int = 0, **named):
         self.output, theirs = CONTEXT.Pipe(duplex=False)
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "COURSE_DATA": "builtin", "TQDM_DISABLE": "1"}
         self.process = CONTEXT.Process(
-            target=_child, args=(theirs, environment, fault, write, target, arguments), daemon=True
+            target=_child, args=(theirs, environment, fault, write, target, arguments, named), daemon=True
         )
         self.process.start()
         theirs.close()
-        self.pid, self.said = self.process.pid, ""
+        self.pid, self.said, self.fault = self.process.pid, "", fault
 
     def wait_for(self, text: str) -> None:
         """Return when it has said `text`, or has ended."""
@@ -41,15 +42,19 @@ class Run:
     def send(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, number)
+            if number not in (signal.SIGKILL, signal.SIGCONT):  # `end` sees whether a kill came in time
+                INJECTED.append(str(number))
 
     def end(self) -> int:
         """Wait for its end; the exit code, negative for the signal that ended it."""
         self.wait_for("\0")
         self.process.join()
+        if self.process.exitcode == -signal.SIGKILL or self.fault == "full":
+            INJECTED.append(self.fault)
         return self.process.exitcode
 
 
-def _child(pipe, environment, fault, write, target, arguments):
+def _child(pipe, environment, fault, write, target, arguments, named):
     import resource
 
     import torch
@@ -80,7 +85,7 @@ def _child(pipe, environment, fault, write, target, arguments):
     if fault == "full" and write == 1:
         fill_the_disk()
     try:
-        target(*arguments)
+        target(*arguments, **named)
     except Exception:
         sys.excepthook(*sys.exc_info())
         sys.exit(1)
@@ -108,6 +113,23 @@ def notebooks(sessions: Path):
     from common import notebooks as module
 
     module.update(sessions)
+
+
+def download(sums: dict, together=None, as_nobody: bool = False, **settings):
+    """Get MNIST, which is what `sums` says, with other `settings`, and print its fingerprint."""
+    import hashlib
+
+    from common import data, mnist_files
+
+    if as_nobody and os.geteuid() == 0:
+        os.seteuid(65534)  # root may write anywhere
+    for name, value in {"MD5": sums, **settings}.items():
+        setattr(mnist_files, name, value)
+    if together:
+        together.wait()
+    data.load("mnist")
+    files = mnist_files.mnist_files()
+    print(hashlib.md5(b"".join(files[name] for name in sums)).hexdigest())
 
 
 def grown(target, *arguments):

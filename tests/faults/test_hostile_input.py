@@ -30,6 +30,7 @@ forked = pytest.mark.skipif(os.name == "nt", reason="Windows cannot measure it s
 
 @contextlib.contextmanager
 def result_or_sentence():
+    faulty.INJECTED.append("hostile input")
     try:
         yield
     except UserError as error:
