@@ -97,23 +97,30 @@ def make(recipe: Recipe, options: Options, model: nn.Module, digits: Digits, his
 
 
 def write(path: Path, record: dict) -> Path:
+    """Write the record `as_text`."""
+    return write_atomically(path, as_text(record))
+
+
+def as_text(record: dict) -> str:
     """The record as JSON, floats rounded to six decimals, a line for each epoch or trial, for a diff to be read."""
-    text = json.dumps(_rounded(record), indent=1)
-    text = re.sub(r'\{\s+"(?:epoch|correct)".*?\}', lambda row: " ".join(row[0].split()), text, flags=re.DOTALL)
-    return write_atomically(path, text + "\n")
+    text = json.dumps(_rounded(record), indent=1) + "\n"
+    return re.sub(r'\{\s+"(?:epoch|correct)".*?\}', lambda row: " ".join(row[0].split()), text, flags=re.DOTALL)
 
 
-def save_weights(path: Path, model: nn.Module) -> Path:
+def weights(model: nn.Module) -> bytes:
     """The weights and BatchNorm's running means in safetensors: numbers only, nothing that could run."""
     from safetensors.torch import save
 
-    return write_atomically(
-        path, save({name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()})
-    )
+    return save({name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()})
 
 
 def path_of(step: str) -> Path:
-    """Where the record of a step lies in the repository: sessions/S7/records/block3.json for S7/block3."""
+    """Where the record of a step lies in the repository: sessions/S7/records/block3.json for S7/block3.
+
+    Raises UserError for what cannot be a step's name, so that no name leads out of the sessions' folder.
+    """
+    if not re.fullmatch(r"S\d+/\w+", step):
+        raise UserError(f"A step has a name such as S7/block3, not {step!r}.")
     session, name = step.split("/")
     return ROOT / "sessions" / session / "records" / f"{name}.json"
 

@@ -11,7 +11,7 @@ from torch import nn
 from common import bench, compare, records
 from common.data import Digits
 from common.errors import UserError
-from common.files import write_atomically
+from common.files import write_atomically, write_together
 from common.recipe import ROOT, Target, in_notebook
 
 # A number with its unit, directly followed by the query it answers in an HTML comment, which no renderer shows.
@@ -109,8 +109,8 @@ def _record_if_any(step: str) -> dict:
 
 def save(folder: Path, record: dict, model: nn.Module) -> None:
     """Write a run's record and weights into its folder, and say what lies there now."""
-    records.write(folder / "record.json", record)
-    records.save_weights(folder / "weights.safetensors", model)
+    content = {"record.json": records.as_text(record), "weights.safetensors": records.weights(model)}
+    write_together({folder / name: text for name, text in content.items()})
     drawn = " and weights.safetensors" if in_notebook() else ", weights.safetensors and the figures"
     shown = folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder
     print(f"{'written':<11}record.json{drawn} to {shown}")

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from common import compare, records, search
 from common.errors import UserError
-from common.files import write_atomically
+from common.files import write_together
 from common.notebooks import kernel_environment
 from common.recipe import ROOT
 
@@ -69,7 +69,8 @@ class Study:
 
         `asked` are the lesson's options beside those of the study: a test asks for few images of the built-in digits.
         """
-        self.step = step.removeprefix("sessions/").removesuffix(".py")
+        self.step = "/".join(Path(step).parts[-2:]).removesuffix(".py")
+        self.record = records.path_of(self.step)
         self.lesson = ROOT / "sessions" / f"{self.step}.py"
         if not self.lesson.exists():
             raise UserError(f"There is no step {self.step}: {self.lesson} is missing.")
@@ -85,11 +86,10 @@ class Study:
 
     def forget(self) -> None:
         """Drop the recorded runs, or with `validate` those of this change in the log, and what is left of them."""
-        path = records.path_of(self.step)
-        if path.exists():
-            record = records.load(path)
+        if self.record.exists():
+            record = records.load(self.record)
             kept = search.without(record, self.change) if self.validate else records.without_runs(record)
-            records.write(path, kept)
+            records.write(self.record, kept)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def run(self, seeds: int, jobs: int = 0) -> None:
@@ -116,10 +116,9 @@ class Study:
                 raise
 
     def _is_recorded(self, seed: int) -> bool:
-        path = records.path_of(self.step)
-        if not path.exists():
+        if not self.record.exists():
             return False
-        record = records.load(path)
+        record = records.load(self.record)
         if not self.validate:
             return any(run["seed"] == seed for run in record["runs"])
         return seed in search.accuracies(search.trial(record, self.change))
@@ -164,18 +163,19 @@ class Study:
 
     def _add(self, found: dict) -> None:
         """Add a finished run to the step's record, which another study may have changed in the meantime."""
-        path = records.path_of(self.step)
         with filelock.FileLock(ROOT / "runs" / "study" / f"{self.step}.lock"):
-            record = records.load(path) if path.exists() else {"step": self.step, "runs": []}
+            record = records.load(self.record) if self.record.exists() else {"step": self.step, "runs": []}
+            beside = {}
             if self.validate:
                 record = search.add(record, self.change, found)
             else:
-                record = records.add_runs(record, found, path)
-                record |= {"weights": self._keep_weights(record), "summary": compare.summary(record)}
-            records.write(path, record)
+                record = records.add_runs(record, found, self.record)
+                record["weights"], beside = self._keep_weights(record)
+                record["summary"] = compare.summary(record)
+            write_together({**beside, self.record: records.as_text(record)})
 
-    def _keep_weights(self, record: dict) -> dict | None:
-        """Put the weights of the seed nearest the mean beside the lesson; what they scored goes into the record."""
+    def _keep_weights(self, record: dict) -> tuple[dict, dict[Path, bytes]]:
+        """What the record says of the weights of the seed nearest the mean, and what is to be written beside it."""
         session, name = self.step.split("/")
         target = ROOT / "sessions" / session / "weights" / f"{name}.safetensors"
         mean, kept = records.summarise(record).mean, record.get("weights")
@@ -188,12 +188,13 @@ class Study:
 
         at_hand = [run for run in records.runs(record) if is_kept(run) or trained(run).exists()]
         nearest = min(at_hand, key=lambda run: abs(records.accuracy(run) - mean))
-        if is_kept(nearest):
-            return kept
-        write_atomically(target, trained(nearest).read_bytes())
+        if not trained(nearest).exists():
+            return kept, {}
         last = nearest["history"][-1]
         counts = {"test_correct": last["test_correct"], "test_total": last["test_total"]}
-        return {"file": f"weights/{name}.safetensors", "seed": nearest["seed"], **counts}
+        # Kept weights are written again: a study that was killed between its two files may have left others there.
+        said = {"file": f"weights/{name}.safetensors", "seed": nearest["seed"], **counts}
+        return said, {target: trained(nearest).read_bytes()}
 
 
 def default_jobs() -> int:

@@ -201,7 +201,7 @@ def test_weights_that_do_not_fit_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(models, "ROOT", tmp_path)
     with pytest.raises(UserError, match="no trained weights"):
         models.load_trained("S7/block3")
-    records.save_weights(weights, torch.nn.Linear(2, 2))
+    write_atomically(weights, records.weights(torch.nn.Linear(2, 2)))
     with pytest.raises(UserError, match="do not fit"):
         models.load_trained("S7/block3")
     shutil.copyfile(__file__, weights)

@@ -101,18 +101,30 @@ def lesson(*arguments):
     runpy.run_path(sys.argv[0], run_name="__main__")
 
 
-def study(root: Path, *asked: str, seeds: int = 2):
+def study(root: Path, *asked: str, seeds: int = 2, jobs: int = 2):
     from common import records
     from common import study as studies
 
     studies.ROOT = records.ROOT = root
-    studies.Study("S7/block3", asked=asked).run(seeds, jobs=2)
+    studies.Study("S7/block3", asked=asked).run(seeds, jobs)
 
 
-def notebooks(sessions: Path):
+def notebooks(sessions: Path, reuse: bool = False):
     from common import notebooks as module
 
-    module.update(sessions)
+    module.ROOT = sessions.parent
+    module.update(sessions, reuse=reuse)
+
+
+def figure(folder: Path, rows: int):
+    from common import plots
+
+    history = [{"epoch": epoch, "train_total": 9, "test_total": 9} for epoch in range(1, rows + 1)]
+    history = [
+        row | {f"{part}_{name}": 3 for part in ("train", "test") for name in ("loss", "correct")} for row in history
+    ]
+    plots.show(plots.curves(history), folder, "curves")
+    print("drawn")
 
 
 def download(sums: dict, together=None, as_nobody: bool = False, **settings):
@@ -144,6 +156,21 @@ def grown(target, *arguments):
         said = f"{type(error).__name__}: {error}"
     print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / scale)
     print(said)
+
+
+def a_lesson_for_a_notebook(root: Path) -> Path:
+    """The small lesson, with its results under `root`: a notebook's kernel is not shown COURSE_OUT."""
+    path = root / "sessions" / "S1" / "small.py"
+    path.parent.mkdir(parents=True)
+    text = LESSON.read_text(encoding="utf-8")
+    asked = "recipe, options = command_line(recipe)\n"
+    here = "import dataclasses, pathlib\noptions = dataclasses.replace(options, out=pathlib.Path({!r}))\n"
+    path.write_text(text.replace(asked, asked + here.format(str(out_of(path)))), encoding="utf-8")
+    return path
+
+
+def out_of(lesson: Path) -> Path:
+    return lesson.parents[2] / "runs" / "S1" / "small"
 
 
 # What is left behind.

@@ -12,8 +12,9 @@ import faulty
 import psutil
 import pytest
 import torch
+from jupyter_client.manager import start_new_kernel
 
-from common import data, files, loops, models
+from common import data, files, loops, models, records
 from common.checkpoints import Checkpoint
 from common.errors import UserError
 from common.loaders import InMemoryLoader
@@ -48,15 +49,105 @@ def test_a_disk_that_is_full_at_any_write_harms_no_earlier_file(tmp_path, two_ru
     assert run.said.splitlines()[-1].startswith(f"Cannot write {out}"), run.said
     assert "File too large" in run.said and "Traceback" not in run.said
     after = contents(out)
-    for name in ("record.json", "weights.safetensors"):
-        finished = write == 6 and name == "record.json"
-        assert (after[name] == before[name]) is not finished, name
+    for name in ("record.json", "weights.safetensors"):  # both of the run before
+        assert after[name] == before[name], name
     assert after.keys() == before.keys()  # no temporary file
     again = faulty.Run(
         faulty.lesson, f"--out={out}", "--seed=2", "--epochs=3", *(["--resume"] if write > 1 else [])
     )  # at the first write the checkpoint was still the old run's
     assert again.end() == 0, again.said
     assert faulty.results(out) == faulty.results(new)
+
+
+PRETENDED = """
+import json, os, pathlib, resource, sys
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))  # full for the study alone
+options = dict(argument.lstrip("-").split("=", 1) for argument in sys.argv[1:] if "=" in argument)
+seed, out = int(options["seed"]), pathlib.Path(options["out"])
+out.mkdir(parents=True, exist_ok=True)
+row = dict(epoch=1, test_correct=9_900 + seed, test_total=10_000, test_loss=0.5, train_correct=1, train_total=2)
+run = dict(seed=seed, protocol="held-out", seconds=1.0, history=[row])
+record = dict(step="S7/block3", recipe={}, source_sha256="a", data=dict(name="mnist"), parameters=1, runs=[run])
+(out / "record.json").write_text(json.dumps(record))
+(out / "weights.safetensors").write_bytes(bytes([seed]) * 1000)
+"""
+
+
+@posix
+@pytest.mark.parametrize("write", range(1, 7))  # the weights and the record of each of three seeds
+def test_a_study_on_a_full_disk_keeps_what_it_has_and_goes_on(tmp_path, write):
+    lesson, kept = tmp_path / "sessions" / "S7" / "block3.py", tmp_path / "sessions" / "S7" / "weights"
+    lesson.parent.mkdir(parents=True)
+    lesson.write_text(PRETENDED, encoding="utf-8")
+    study = faulty.Run(faulty.study, tmp_path, seeds=3, jobs=1, fault="full", write=write)
+    assert study.end() == 2
+    assert study.said.splitlines()[-1].startswith(f"Cannot write {lesson.parent}"), study.said
+    assert "File too large" in study.said and "Traceback" not in study.said
+    done = (write - 1) // 2
+    recorded = lesson.parent / "records" / "block3.json"
+    assert recorded.exists() == kept.is_dir() and any(kept.iterdir()) == (done > 0)
+    if done:  # one seed is its own mean, and of two the first is kept
+        record = records.load(recorded)
+        assert [run["seed"] for run in record["runs"]] == list(range(1, done + 1))
+        assert (kept / "block3.safetensors").read_bytes()[0] == record["weights"]["seed"]
+    again = faulty.Run(faulty.study, tmp_path, seeds=3, jobs=1)
+    assert again.end() == 0, again.said
+    assert f"{done} of 3 seeds recorded already" in again.said
+    record = records.load(recorded)
+    assert [run["seed"] for run in record["runs"]] == [1, 2, 3]
+    assert (kept / "block3.safetensors").read_bytes()[0] == record["weights"]["seed"] == 2
+    assert faulty.strays(tmp_path) == []
+
+
+@posix
+def test_weights_that_are_not_the_records_are_put_right_by_the_next_seed(tmp_path):
+    """A study that is killed between the renames of its two files leaves the weights of another seed."""
+    lesson, kept = tmp_path / "sessions" / "S7" / "block3.py", tmp_path / "sessions" / "S7" / "weights"
+    lesson.parent.mkdir(parents=True)
+    lesson.write_text(PRETENDED, encoding="utf-8")
+    assert faulty.Run(faulty.study, tmp_path, seeds=3, jobs=1).end() == 0
+    (kept / "block3.safetensors").write_bytes(bytes([9]) * 1000)
+    faulty.INJECTED.append("other weights")
+    assert faulty.Run(faulty.study, tmp_path, seeds=4, jobs=1).end() == 0
+    seed = records.load(lesson.parent / "records" / "block3.json")["weights"]["seed"]
+    assert (kept / "block3.safetensors").read_bytes() == bytes([seed]) * 1000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can set another process's limits")
+def test_a_full_disk_harms_no_notebook(tmp_path):
+    lesson = tmp_path / "sessions" / "S1" / "small.py"
+    lesson.parent.mkdir(parents=True)
+    lesson.write_text("# %%\nprint('before')\n", encoding="utf-8")
+    assert faulty.Run(faulty.notebooks, lesson.parent.parent).end() == 0
+    before = lesson.with_suffix(".ipynb").read_bytes()
+    fill = "import os, resource\nresource.prlimit(os.getppid(), resource.RLIMIT_FSIZE, (100, -1))\n"
+    lesson.write_text(f"# %%\n{fill}", encoding="utf-8")
+    faulty.INJECTED.append("full")
+    run = faulty.Run(faulty.notebooks, lesson.parent.parent)
+    assert run.end() == 2
+    assert run.said.splitlines()[-1].startswith(f"Cannot write {lesson.with_suffix('.ipynb')}: File too large"), (
+        run.said
+    )
+    assert "Traceback" not in run.said
+    assert lesson.with_suffix(".ipynb").read_bytes() == before
+    assert {path.name for path in lesson.parent.iterdir()} == {"small.py", "small.ipynb"}
+    lesson.write_text("# %%\nprint('after')\n", encoding="utf-8")
+    assert faulty.Run(faulty.notebooks, lesson.parent.parent).end() == 0
+    assert b"after" in lesson.with_suffix(".ipynb").read_bytes()
+
+
+@posix
+def test_a_full_disk_harms_no_figure(tmp_path):
+    assert faulty.Run(faulty.figure, tmp_path, 3).end() == 0
+    path = tmp_path / "figures" / "curves.png"
+    before = path.read_bytes()
+    run = faulty.Run(faulty.figure, tmp_path, 4, fault="full", write=1)
+    assert run.end() == 2
+    assert run.said.startswith(f"Cannot write {path}: File too large;") and run.said.count("\n") == 1
+    assert (path.read_bytes(), [each.name for each in path.parent.iterdir()]) == (before, ["curves.png"])
+    assert faulty.Run(faulty.figure, tmp_path, 4).end() == 0
+    assert path.read_bytes() != before
 
 
 @posix
@@ -95,6 +186,56 @@ def test_a_study_that_is_stopped_takes_its_runs_along(tmp_path, full, number):
     again = faulty.Run(faulty.study, root, "--limit=96", "--epochs=40")
     assert again.end() == 0, again.said
     assert faulty.strays(root) == []
+
+
+@posix
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 1), (signal.SIGTERM, -signal.SIGTERM)])
+def test_a_notebook_that_is_stopped_stays_and_its_training_goes_on(tmp_path, full, number, code):
+    if not full:
+        pytest.skip("tests/test_notebooks.py stops a lesson without training; `course.py faults` this one")
+    lesson = faulty.a_lesson_for_a_notebook(tmp_path)
+    path, out = lesson.with_suffix(".ipynb"), faulty.out_of(lesson)
+    path.write_text("what was there before", encoding="utf-8")
+    run = faulty.Run(faulty.notebooks, lesson.parent.parent)
+    assert faulty.wait_until((out / "checkpoint.pt").exists)
+    kernels = psutil.Process(run.pid).children()
+    run.send(number)
+    assert run.end() == code, run.said
+    assert faulty.wait_until(lambda: not any(each.is_running() for each in kernels), 30)
+    assert path.read_text(encoding="utf-8") == "what was there before"
+    again = faulty.Run(faulty.lesson, f"--out={out}", "--resume")
+    assert again.end() == 0, again.said
+    undisturbed = faulty.Run(faulty.lesson, f"--out={tmp_path / 'undisturbed'}")
+    assert undisturbed.end() == 0, undisturbed.said
+    assert faulty.results(out) == faulty.results(tmp_path / "undisturbed")
+    assert faulty.strays(tmp_path) == []
+
+
+@posix
+def test_a_cell_that_is_interrupted_can_be_run_again_in_its_kernel(tmp_path, full):
+    """JupyterLab's stop button: Ctrl-C to the kernel alone, which lives on and holds no folder."""
+    if not full:
+        pytest.skip("`course.py faults` starts a kernel for it")
+    lesson = faulty.a_lesson_for_a_notebook(tmp_path)
+    out = faulty.out_of(lesson)
+    code = lesson.read_text(encoding="utf-8")
+    manager, client = start_new_kernel(kernel_name="python3", env={**os.environ, "OMP_NUM_THREADS": "1"})
+    try:
+        cell = client.execute(code)
+        assert faulty.wait_until((out / "checkpoint.pt").exists)
+        manager.interrupt_kernel()
+        faulty.INJECTED.append("interrupt")
+        while (reply := client.get_shell_msg(timeout=60))["parent_header"].get("msg_id") != cell:
+            pass
+        assert reply["content"].get("ename") == "Interrupted", reply
+        code = code.replace("command_line(recipe)", 'command_line(recipe, ["--resume"])')
+        assert client.execute(code, reply=True, timeout=120)["content"]["status"] == "ok"
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+    undisturbed = faulty.Run(faulty.lesson, f"--out={tmp_path / 'undisturbed'}")
+    assert undisturbed.end() == 0, undisturbed.said
+    assert faulty.results(out) == faulty.results(tmp_path / "undisturbed")
 
 
 @posix
