@@ -119,12 +119,9 @@ def notebooks(sessions: Path, reuse: bool = False):
 def figure(folder: Path, rows: int):
     from common import plots
 
-    history = [{"epoch": epoch, "train_total": 9, "test_total": 9} for epoch in range(1, rows + 1)]
-    history = [
-        row | {f"{part}_{name}": 3 for part in ("train", "test") for name in ("loss", "correct")} for row in history
-    ]
-    plots.show(plots.curves(history), folder, "curves")
-    print("drawn")
+    row = {f"{part}_{name}": 3 for part in ("train", "test") for name in ("loss", "correct")}
+    row |= {"train_total": 9, "test_total": 9}
+    plots.show(plots.curves([row | {"epoch": epoch} for epoch in range(1, rows + 1)]), folder, "curves")
 
 
 def download(sums: dict, together=None, as_nobody: bool = False, **settings):

@@ -1,5 +1,6 @@
 """A file from a stranger runs no code and writes nothing outside its folder, whichever command reads it."""
 
+import contextlib
 import io
 import json
 import os
@@ -43,35 +44,18 @@ def pickled(value, path):
     path.write_bytes(pickle.dumps(value))
 
 
-def a_second_part(value, path):
-    """A harmless checkpoint, and behind it a part of the same name that is not."""
-    torch.save({"identity": "{}", "state": {}}, path)
-    buffer = io.BytesIO()
-    torch.save(value, buffer)
-    with zipfile.ZipFile(path, "a") as archive, zipfile.ZipFile(buffer) as other:
-        for part in other.namelist():
-            name = part.replace("archive/", "checkpoint/")
-            with pytest.warns(UserWarning, match="Duplicate name") if name in archive.namelist() else nothing():
-                archive.writestr(name, other.read(part))
-
-
-nothing = io.StringIO  # as a context it does nothing
-
-
 def plant(path, trace, write=zipped):
     """Write a checkpoint with code in it, which would make the folder `trace`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write({"identity": "{}", "state": Malicious(trace)}, path)
-    with pytest.MonkeyPatch.context() as patch:  # the code does what it should
-        patch.setattr(os, "mkdir", lambda made: ran.append(made))
-        ran = []
+    with contextlib.suppress(Exception):  # torch has made the folder when it finds that this is no checkpoint
         torch.load(io.BytesIO(path.read_bytes()), weights_only=False)
-        assert ran == [str(trace)]
+    trace.rmdir()  # the code does what it should where it is let
     faulty.INJECTED.append("code")
 
 
 @posix
-@pytest.mark.parametrize("write", [zipped, old_fashioned, pickled, a_second_part])
+@pytest.mark.parametrize("write", [zipped, old_fashioned, pickled])
 def test_a_script_runs_no_code_from_the_checkpoint_that_it_resumes(tmp_path, write):
     plant(tmp_path / "out" / "checkpoint.pt", tmp_path / "trace", write)
     run = faulty.Run(faulty.lesson, f"--out={tmp_path / 'out'}", "--resume")
@@ -81,7 +65,9 @@ def test_a_script_runs_no_code_from_the_checkpoint_that_it_resumes(tmp_path, wri
 
 
 @posix
-def test_a_study_runs_no_code_from_a_checkpoint(tmp_path):
+def test_a_study_runs_no_code_from_a_checkpoint(tmp_path, full):
+    if not full:
+        pytest.skip("the lessons that it starts are the script of the test above")
     lesson = tmp_path / "sessions" / "S7" / "block3.py"
     lesson.parent.mkdir(parents=True)
     shutil.copy(faulty.LESSON, lesson)
@@ -94,7 +80,9 @@ def test_a_study_runs_no_code_from_a_checkpoint(tmp_path):
 
 
 @posix
-def test_a_notebook_that_reuses_a_study_runs_no_code_from_its_checkpoint(tmp_path):
+def test_a_notebook_that_reuses_a_study_runs_no_code_from_its_checkpoint(tmp_path, full):
+    if not full:
+        pytest.skip("the lesson in its kernel is the script of the test above")
     lesson = faulty.a_lesson_for_a_notebook(tmp_path)
     plant(tmp_path / "runs" / "study" / "S1" / "small" / "seed-1" / "checkpoint.pt", tmp_path / "trace")
     run = faulty.Run(faulty.notebooks, lesson.parent.parent, reuse=True)
@@ -113,21 +101,14 @@ def test_weights_with_code_in_them_are_refused(tmp_path, monkeypatch):
 
 def test_nothing_else_in_the_course_unpickles():
     """Whatever could: one call of torch.load, with weights_only, in `Checkpoint.load`."""
-    dangerous = (
-        r"\b(pickle|joblib|shelve|marshal|dill)\.\w|allow_pickle=True|torch\.(jit|package)\.|\.load\(.*weights_only"
-    )
+    dangerous = r"\b(pickle|joblib|shelve|marshal|dill)\.\w|allow_pickle=True|torch\.(load|jit|package)\b"
     scripts = [
         ROOT / "course.py",
-        *ROOT.glob("common/*.py"),
-        *ROOT.glob("sessions/**/*.py"),
-        *ROOT.glob("drafts/**/*.py"),
+        *(path for part in ("common", "sessions", "drafts") for path in ROOT.glob(f"{part}/**/*.py")),
     ]
-    found = [
-        line.strip() for path in scripts for line in path.read_text("utf-8").splitlines() if re.search(dangerous, line)
-    ]
-    assert found == ['content = torch.load(file, map_location="cpu", weights_only=True)']
-    loads = [line for path in scripts for line in path.read_text("utf-8").splitlines() if "torch.load(" in line]
-    assert len(loads) == 1
+    lines = [line.strip() for path in scripts for line in path.read_text("utf-8").splitlines()]
+    calls = [line for line in lines if re.search(dangerous, line) and "(" in line.split("torch.", 1)[-1]]
+    assert calls == ['content = torch.load(file, map_location="cpu", weights_only=True)']
 
 
 # --- Paths -----------------------------------------------------------------------------------------------------------
@@ -136,7 +117,7 @@ OUTSIDE = ["../evil", "../../evil", "/tmp/evil-of-the-course", "checkpoint/../..
 
 
 def everything(folder):
-    return {path for path in folder.rglob("*")}
+    return set(folder.rglob("*"))
 
 
 @pytest.mark.parametrize("name", OUTSIDE)

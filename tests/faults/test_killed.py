@@ -103,11 +103,8 @@ def test_a_killed_study_of_real_seeds_goes_on_and_loses_none(tmp_path, full):
         timed(faulty.lesson, f"--out={tmp_path / f'alone-{seed}'}", *SMALL, f"--seed={seed}", "--protocol=both")
     expected = {"record": [1, 2], "seeds": [faulty.results(tmp_path / f"alone-{seed}") for seed in (1, 2)]}
     seconds = timed(faulty.study, a_study(tmp_path / "whole"), *SMALL) if full else 0
-    kinds = {
-        "after": ((0, 0.9 * seconds), 18),
-        "at": (["seed 1: recorded", "seed 2: recorded"], 5),
-        "in write": ([1, 2], 5),
-    }
+    said = ["seed 1: recorded", "seed 2: recorded"]
+    kinds = {"after": ((0, 0.9 * seconds), 18), "at": (said, 5), "in write": ([1, 2, 3, 4], 5)}
     if not full:
         kinds = {"in write": ([1, 2], 1)}
     for number, moment in enumerate(moments(full, kinds)):
