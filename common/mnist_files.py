@@ -226,7 +226,7 @@ def _in_words(error) -> str:
     if isinstance(error, requests.HTTPError):
         return f"HTTP {error.response.status_code}"
     if isinstance(error, requests.Timeout):
-        return f"nothing received for {PATIENCE_SECONDS:g} seconds"
+        return f"under 1 kB received in {PATIENCE_SECONDS:g} seconds"  # what pooch hands on at once
     if isinstance(error, requests.TooManyRedirects):
         return "it redirects without end"
     if isinstance(error, requests.ConnectionError):

@@ -1,6 +1,7 @@
 """The short form of the fault tests is part of every test run; `course.py faults` is the full one."""
 
 import datetime
+import itertools
 
 import faulty
 import pytest
@@ -31,21 +32,29 @@ def pytest_runtest_call(item):
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    """After a full run, a table: how many faults each test injected, and after how many something was lost."""
+    """After a full run, a table: how many faults each test injected, and how many of them cost something."""
     if not config.getoption("--faults-full"):
         return
-    table = {}
-    for outcome in ("passed", "failed"):
-        for report in terminalreporter.getreports(outcome):
-            injected = dict(report.user_properties).get("injected", 0)
-            if report.when == "call" and injected:
-                name = report.location[2].split("[")[0].removeprefix("test_").replace("_", " ")
-                row = table.setdefault(name, [0, 0])
-                row[0] += injected
-                row[1] += outcome == "failed"  # a test ends at the first fault that costs something
-    terminalreporter.section("faults injected, and how many of them cost something")
-    for name, (injected, lost) in [
-        *table.items(),
-        ("all", [sum(column) for column in zip(*table.values(), strict=True)]),
-    ]:
-        terminalreporter.line(f"{injected:>7,} {lost:>3}  {name}")
+    terminalreporter.section("faults")
+    terminalreporter.line("injected  lost  fault")
+    total = [0, 0]
+    for name, reports in itertools.groupby(_with_faults(terminalreporter), key=_name):
+        reports = list(reports)
+        counts = sum(_injected(report) for report in reports), sum(report.failed for report in reports)
+        total = [before + count for before, count in zip(total, counts, strict=True)]
+        terminalreporter.line(f"{counts[0]:>8,}  {counts[1]:>4}  {name}")  # a test ends at the first that is lost
+    terminalreporter.line(f"{total[0]:>8,}  {total[1]:>4}  in all")
+
+
+def _with_faults(terminalreporter) -> list:
+    reports = [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]
+    return sorted((report for report in reports if _injected(report)), key=_name)
+
+
+def _injected(report) -> int:
+    return dict(report.user_properties).get("injected", 0) if report.when == "call" else 0
+
+
+def _name(report) -> str:
+    """`test_a_full_disk_harms_no_figure` as a sentence."""
+    return report.location[2].split("[")[0].removeprefix("test_").replace("_", " ")

@@ -137,14 +137,14 @@ def test_a_full_disk_harms_no_notebook(tmp_path):
 
 @posix
 def test_a_full_disk_harms_no_figure(tmp_path):
-    assert faulty.Run(faulty.figure, tmp_path, 3).end() == 0
-    path = tmp_path / "figures" / "curves.png"
+    assert faulty.Run(faulty.figure, tmp_path, "before").end() == 0
+    path = tmp_path / "figures" / "blank.png"
     before = path.read_bytes()
-    run = faulty.Run(faulty.figure, tmp_path, 4, fault="full", write=1)
+    run = faulty.Run(faulty.figure, tmp_path, "after", fault="full", write=1)
     assert run.end() == 2
     assert run.said.startswith(f"Cannot write {path}: File too large;") and run.said.count("\n") == 1
-    assert (path.read_bytes(), [each.name for each in path.parent.iterdir()]) == (before, ["curves.png"])
-    assert faulty.Run(faulty.figure, tmp_path, 4).end() == 0
+    assert (path.read_bytes(), [each.name for each in path.parent.iterdir()]) == (before, ["blank.png"])
+    assert faulty.Run(faulty.figure, tmp_path, "after").end() == 0
     assert path.read_bytes() != before
 
 
@@ -296,6 +296,8 @@ class Poisoned:
     def __iter__(self):
         self.seen += 1
         for number, (images, labels) in enumerate(self.loader, 1):
+            if (self.seen, number) == (self.epoch, self.batch):
+                faulty.INJECTED.append("NaN")
             if (self.seen, number) == (self.epoch, self.batch) and self.silently:
                 next(self.model.parameters()).register_hook(lambda gradient: gradient * float("nan"))
             elif (self.seen, number) == (self.epoch, self.batch):

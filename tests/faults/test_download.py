@@ -315,8 +315,8 @@ def test_a_server_that_never_ends_is_left_after_one_try(serve, small, cache, mon
     [
         ("503", "HTTP 503"),
         ("cut", "cut off half way"),
-        ("silent", "nothing received for 0.5 seconds"),
-        ("hanging", "nothing received for 0.5 seconds"),
+        ("silent", "under 1 kB received in 0.5 seconds"),
+        ("hanging", "under 1 kB received in 0.5 seconds"),
         ("wrong bytes", f"expected MD5 {{expected}}, found {WRONG_MD5}"),
         ("another file", "expected MD5 {expected}, found {other}"),
         ("too long", "cut off half way"),
@@ -358,6 +358,7 @@ def test_a_silent_network_is_not_waited_for_three_times(serve, small, monkeypatc
 
 def test_a_file_that_a_mirror_does_not_have_is_asked_for_once(serve):
     server = serve({})
+    faulty.INJECTED.append("404")
     with pytest.raises(UserError, match="HTTP 404"):
         data.load("mnist")
     assert len(server.served) == 1
@@ -365,6 +366,7 @@ def test_a_file_that_a_mirror_does_not_have_is_asked_for_once(serve):
 
 def test_no_network(nobody, monkeypatch, capsys):
     monkeypatch.setenv("MNIST_MIRROR", nobody)
+    faulty.INJECTED.append("refused")
     with pytest.raises(UserError, match="no connection.*MNIST_DIR.*--data builtin"):
         data.load("mnist")
     assert data.load("auto").name == "builtin"
@@ -422,6 +424,7 @@ def test_whatever_a_server_says_the_error_is_one_short_sentence(serve, small, ca
 def test_a_damaged_file_in_the_cache_is_downloaded_again(serve, small, cache, capsys):
     _fill(cache, small, gzipped=False)
     good = data.load("mnist").sha256
+    faulty.INJECTED.append("a damaged file")
     (cache / NAMES[0]).write_bytes(gzip.decompress(small[NAMES[0]])[:-1] + b"!")
     server = serve(small)
     assert data.load("mnist").sha256 == good
@@ -432,6 +435,7 @@ def test_a_damaged_file_in_the_cache_is_downloaded_again(serve, small, cache, ca
 
 def test_a_damaged_file_in_the_cache_is_named_when_nothing_replaces_it(small, cache, nobody, monkeypatch):
     _fill(cache, small, gzipped=False)
+    faulty.INJECTED.append("a damaged file")
     (cache / NAMES[3]).write_bytes(b"damaged")
     monkeypatch.setenv("MNIST_MIRROR", nobody)
     expected, found = _md5(gzip.decompress(small[NAMES[3]])), _md5(b"damaged")
@@ -443,6 +447,7 @@ def test_a_damaged_file_in_the_cache_is_named_when_nothing_replaces_it(small, ca
 
 def test_a_cache_that_cannot_be_written(serve, small, tmp_path, monkeypatch, capsys):
     (tmp_path / "file").touch()
+    faulty.INJECTED.append("a file instead of a folder")
     monkeypatch.setenv("COURSE_CACHE", str(tmp_path / "file"))
     server = serve(small)
     with pytest.raises(UserError, match="the cache folder .* cannot be written .*COURSE_CACHE"):
@@ -454,6 +459,7 @@ def test_a_cache_that_cannot_be_written(serve, small, tmp_path, monkeypatch, cap
 
 def test_a_full_disk(serve, small, cache, monkeypatch):
     def fail(_):
+        faulty.INJECTED.append("full")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", fail)
@@ -510,6 +516,20 @@ def test_a_killed_download_is_done_again_and_keeps_what_was_whole(serve, small, 
         assert again.said.splitlines()[-1] == _fingerprint(small)
         assert server.served == [f"{name}.gz" for name in NAMES if name not in whole], moment
         assert set(_contents(cache)) == set(NAMES), moment  # no temporary file
+
+
+@posix
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
+def test_a_download_that_is_stopped_keeps_what_is_whole(serve, small, cache, number, code):
+    server = serve(small, {NAMES[2]: ["hanging"]})
+    run = faulty.Run(faulty.download, mnist_files.MD5)
+    assert faulty.wait_until(lambda: len(server.served) == 3)
+    run.send(number)
+    assert run.end() == code
+    assert "Traceback" not in run.said
+    assert set(_contents(cache)) == set(NAMES[:2])
+    assert data.load("mnist").name == "mnist"
+    assert server.served[3:] == [f"{name}.gz" for name in NAMES[2:]]
 
 
 @posix

@@ -73,6 +73,7 @@ def test_files_in_a_folder_of_ones_own(tmp_path_factory, monkeypatch_module, cho
     packed = gzip.compress(struct.pack(">4BI", 0, 0, 8, 1, 4) + bytes(4))
     folder = tmp_path_factory.getbasetemp() / "own"
     folder.mkdir(exist_ok=True)
+    faulty.INJECTED.append("a damaged file")
     (folder / f"{name}.gz").write_bytes(choice.draw(damaged(packed)))
     monkeypatch_module.setenv("MNIST_DIR", str(folder))
     with pytest.raises(UserError) as error:
@@ -207,6 +208,7 @@ def load_checkpoint(folder):
 @pytest.mark.parametrize("kind", ["a call", "deflated", "a size that lies"])
 def test_a_small_checkpoint_that_wants_much_memory_does_not_get_it(tmp_path, kind):
     bomb(kind, tmp_path / "checkpoint.pt")
+    faulty.INJECTED.append(kind)
     assert (tmp_path / "checkpoint.pt").stat().st_size < 3e6
     run = faulty.Run(faulty.grown, load_checkpoint, tmp_path)
     assert run.end() == 0
@@ -334,6 +336,7 @@ def test_queries(root, query):
 def test_a_record_that_is_too_large_is_not_read(tmp_path):
     with (tmp_path / "record.json").open("wb") as file:
         file.truncate(record_form.LARGEST + 1)
+    faulty.INJECTED.append("a large file")
     with pytest.raises(UserError, match="is damaged .it has over 16,777,216 bytes"):
         records.load(tmp_path / "record.json")
 
@@ -341,6 +344,7 @@ def test_a_record_that_is_too_large_is_not_read(tmp_path):
 def test_a_path_in_a_record_writes_nothing_elsewhere(root):
     """A run's record and the step's, both with paths that lead out, go through what the study does with them."""
     folder, record = root
+    faulty.INJECTED.append("a path")
     evil = {"step": "../../evil", "weights": {**record["weights"], "file": "../../../evil", "seed": 9}}
     records.write(records.path_of("S7/block3"), {**record, **evil})
     lesson = folder / "sessions" / "S7" / "block3.py"
