@@ -491,10 +491,12 @@ def test_a_cache_that_can_only_be_read(serve, small, folders):
 
 @posix
 def test_a_killed_download_is_done_again_and_keeps_what_was_whole(serve, small, cache, full, tmp_path):
-    started = time.monotonic()
-    serve(small)
-    assert faulty.Run(faulty.download, mnist_files.MD5).end() == 0
-    seconds = time.monotonic() - started
+    for _ in range(2):  # the first one also waits for the fork server
+        shutil.rmtree(cache, ignore_errors=True)
+        serve(small)
+        started = time.monotonic()
+        assert faulty.Run(faulty.download, mnist_files.MD5).end() == 0
+        seconds = time.monotonic() - started
     moments = [f"in write {number}" for number in (1, 2, 3, 4)] + ["in transfer"]
     moments = moments * 2 + [random.uniform(0, seconds) for _ in range(20)] if full else random.sample(moments, 2)
     for moment in moments:
