@@ -498,7 +498,7 @@ def test_a_killed_download_is_done_again_and_keeps_what_was_whole(serve, small, 
         assert faulty.Run(faulty.download, mnist_files.MD5).end() == 0
         seconds = time.monotonic() - started
     moments = [f"in write {number}" for number in (1, 2, 3, 4)] + ["in transfer"]
-    moments = moments * 2 + [random.uniform(0, seconds) for _ in range(20)] if full else random.sample(moments, 2)
+    moments = moments * 2 + [random.uniform(0, 0.9 * seconds) for _ in range(25)] if full else random.sample(moments, 2)
     for moment in moments:
         shutil.rmtree(cache)
         server = serve(small, {NAMES[2]: ["hanging"]} if moment == "in transfer" else {})

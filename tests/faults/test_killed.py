@@ -1,6 +1,6 @@
 """kill -9 at any moment, then the same command again: the same bits, nothing lost, nothing left over.
 
-Each test runs undisturbed first. Short: a few moments; full: 28 for each of training, study and notebooks, of
+Each test runs undisturbed first. Short: a few moments; full: some 30 for each of training, study and notebooks, of
 which a few may come too late.
 """
 
@@ -67,7 +67,7 @@ def resume(out, *more) -> faulty.Run:
 def test_killed_training_ends_with_the_same_bits(tmp_path, undisturbed, full):
     expected, seconds = undisturbed
     boundaries = [f"epoch       {number}/6" for number in range(1, 7)]  # its checkpoint is being written
-    kinds = {"after": ((0, 0.9 * seconds), 12), "at": (boundaries, 8), "in write": (range(1, 10), 8)}
+    kinds = {"after": ((0, 0.9 * seconds), 14), "at": (boundaries, 8), "in write": (range(1, 10), 8)}
     for number, moment in enumerate(moments(full, kinds)):
         out = tmp_path / str(number)
         run = kill(faulty.lesson, [f"--out={out}"], moment)
@@ -104,7 +104,7 @@ def test_a_killed_study_of_real_seeds_goes_on_and_loses_none(tmp_path, full):
     expected = {"record": [1, 2], "seeds": [faulty.results(tmp_path / f"alone-{seed}") for seed in (1, 2)]}
     seconds = timed(faulty.study, a_study(tmp_path / "whole"), *SMALL) if full else 0
     said = ["seed 1: recorded", "seed 2: recorded"]
-    kinds = {"after": ((0, 0.9 * seconds), 18), "at": (said, 5), "in write": ([1, 2, 3, 4], 5)}
+    kinds = {"after": ((0, 0.9 * seconds), 22), "at": (said, 5), "in write": ([1, 2, 3, 4], 5)}
     if not full:
         kinds = {"in write": ([1, 2], 1)}
     for number, moment in enumerate(moments(full, kinds)):
@@ -123,7 +123,7 @@ def test_killed_notebook_generation_is_done_again(tmp_path, undisturbed, full):
     seconds = 0.0
     if full:
         seconds = timed(faulty.notebooks, faulty.a_lesson_for_a_notebook(tmp_path / "whole").parent.parent)
-    kinds = {"after": ((0, 0.9 * seconds), 23), "in write": ([1], 5)} if full else {"in write": ([1], 1)}
+    kinds = {"after": ((0, 0.9 * seconds), 25), "in write": ([1], 5)} if full else {"in write": ([1], 1)}
     for number, moment in enumerate(moments(full, kinds)):
         path = faulty.a_lesson_for_a_notebook(tmp_path / str(number))
         kill(faulty.notebooks, [path.parent.parent], moment)
