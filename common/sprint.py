@@ -121,7 +121,7 @@ def ours(options: argparse.Namespace) -> dict:
     for epoch in range(recipe.epochs):
         loops.train_epoch(model, batches, optimizer, f"epoch {epoch + 1}", forward, after_step=after_step)
     score = loops.evaluate(mean.module, InMemoryLoader(digits.test_images, digits.test_labels, 1_000))
-    records.save_weights(options.out / f"seed-{recipe.seed}.safetensors", mean.module)
+    write_atomically(options.out / f"seed-{recipe.seed}.safetensors", records.weights(mean.module))
     return {"seed": recipe.seed, "correct": score.correct, "total": score.total}
 
 
