@@ -152,15 +152,22 @@ def _refuse_damage(file) -> None:
 def _compare(saved, own, name: str = "") -> None:
     """Raise ValueError unless a saved value has the form that this run's own has; a history may have any length."""
     if name == "history":
-        if any(row["epoch"] != epoch or row.keys() != saved[0].keys() for epoch, row in enumerate(saved, 1)):
-            raise ValueError("its epochs are out of order")
+        if type(saved) is not list or any(type(row) is not dict for row in saved):  # a tensor unpacks to gigabytes
+            raise ValueError("its history is no list of epochs")
         if not all(type(value) in (int, float) and value >= 0 for row in saved for value in row.values()):
             raise ValueError("its history holds something else than numbers")
+        if any(row["epoch"] != epoch or row.keys() != saved[0].keys() for epoch, row in enumerate(saved, 1)):
+            raise ValueError("its epochs are out of order")
     elif isinstance(own, dict) and own:  # an optimizer has no state of its own before its first step
         if not isinstance(saved, dict) or saved.keys() != own.keys():
             raise ValueError(f"{name} has other parts")
         for key, value in own.items():
             _compare(saved[key], value, key)
+    elif isinstance(own, list) and name != "random_cuda":  # of as many devices as that machine had
+        if type(saved) is not list or len(saved) != len(own):
+            raise ValueError(f"{name} is of another length")
+        for saved_item, own_item in zip(saved, own, strict=True):
+            _compare(saved_item, own_item, name)
     elif isinstance(own, torch.Tensor):
         if not isinstance(saved, torch.Tensor) or (saved.shape, saved.dtype) != (own.shape, own.dtype):
             raise ValueError(f"{name} is not a tensor of this network")

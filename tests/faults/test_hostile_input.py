@@ -10,9 +10,11 @@ import io
 import json
 import os
 import struct
+import sys
 import zipfile
 
 import faulty
+import psutil
 import pytest
 import torch
 from hypothesis import example, given
@@ -169,6 +171,46 @@ def test_checkpoints_that_hold_something_else(saved, few, choice):
     torch.save(told, buffer)
     with result_or_sentence():
         resumed(folder, few, buffer.getvalue())
+
+
+GIANT = torch.zeros(1).expand(10**9)  # a few bytes in a file; as a list, or copied, gigabytes
+
+
+def every_part(value, path=()):
+    """The path to each part of a nested value, through dicts and lists."""
+    for key in value if isinstance(value, dict) else range(len(value)):
+        yield (*path, key)
+        if isinstance(value[key], dict | list):
+            yield from every_part(value[key], (*path, key))
+
+
+def resume_with_giants(folder, few, content: bytes) -> None:
+    """Resume from the checkpoint with each of its parts in turn replaced by a giant."""
+    import resource
+
+    limit = psutil.Process().memory_info().vms + 2 * 2**30
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))  # the machine shall survive the test
+    for path in every_part(torch.load(io.BytesIO(content), weights_only=True)["state"]):
+        told = torch.load(io.BytesIO(content), weights_only=True)
+        container = told["state"]
+        for key in path[:-1]:
+            container = container[key]
+        container[path[-1]] = GIANT
+        buffer = io.BytesIO()
+        torch.save(told, buffer)
+        with result_or_sentence():
+            resumed(folder, few, buffer.getvalue())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there a process can be held to its memory")
+def test_a_giant_in_a_checkpoint_is_not_unpacked(saved, few):
+    folder, content = saved
+    faulty.INJECTED.extend(every_part(torch.load(io.BytesIO(content), weights_only=True)["state"]))
+    run = faulty.Run(faulty.grown, resume_with_giants, folder, few, content)
+    assert run.end() == 0
+    megabytes, said = run.said.splitlines()[-2:]
+    assert said == "None"
+    assert float(megabytes) < 200
 
 
 class Calls:

@@ -1,0 +1,80 @@
+"""The sprint: what is timed, where the source stops, what the weights it leaves really score."""
+
+import argparse
+import json
+import sys
+
+import pytest
+
+from common import data, loops, models, sprint
+from common.errors import UserError
+from common.loaders import InMemoryLoader
+
+
+def options(tmp_path, **changed):
+    return argparse.Namespace(
+        **{"data": "builtin", "validate": False, "seed": 1, "seeds": 1, "out": tmp_path} | changed
+    )
+
+
+def test_the_ratio_and_the_means_by_hand():
+    runs = [{"seed": 1, "correct": 9_930, "total": 10_000, "seconds": 30.0}]
+    runs += [{"seed": 2, "correct": 9_950, "total": 10_000, "seconds": 34.0}]
+    source = {"seed": 1, "correct": 9_941, "total": 10_000, "seconds": 400.0, "history": [9_900, 9_941]}
+    said = sprint.text({"ours": runs, "source": [source]}).splitlines()
+    assert said[2].endswith("99.41 %    400.0 s after 2 epochs")
+    assert said[3].split() == ["ours", "mean", "99.400", "%", "32.0", "s"]
+    assert said[4].endswith("12.5 times faster than the source")
+
+
+def test_the_weights_left_behind_score_what_was_reported(tmp_path, monkeypatch):
+    from safetensors.torch import load_model
+
+    monkeypatch.setattr(sprint, "RECIPE", sprint.RECIPE.__class__(**{**vars(sprint.RECIPE), "epochs": 1}))
+    found = sprint.ours(options(tmp_path))
+    digits = data.load("builtin")
+    network = models.build("S8/sprint")
+    load_model(network, tmp_path / "seed-1.safetensors")
+    score = loops.evaluate(network, InMemoryLoader(digits.test_images, digits.test_labels, 100))
+    assert found == {"seed": 1, "correct": score.correct, "total": 360}
+
+
+def test_the_source_stops_where_it_first_touches_the_bar(tmp_path, monkeypatch):
+    scores = iter([9_930, 9_939, 9_940, 9_990])
+    monkeypatch.setattr(loops, "evaluate", lambda *_: loops.Score(0.1, next(scores), 10_000))
+    monkeypatch.setattr("common.ways.trainer", lambda *_: lambda batches: None)
+    found = sprint.source(options(tmp_path))
+    assert found["history"] == [9_930, 9_939, 9_940]
+    scores = iter([9_900] * 99)
+    assert len(sprint.source(options(tmp_path))["history"]) == 14  # block 3's epochs
+
+
+def test_a_validated_sprint_never_meets_the_test_images(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(sprint, "timed", lambda *arguments: asked.append(arguments) or {"seed": 1, "seconds": 1.0})
+    monkeypatch.setattr(sprint, "line", lambda *_: "")
+    result = sprint.race(options(tmp_path, seeds=2, validate=True))
+    assert all("--validate" in arguments for arguments in asked)
+    assert (len(result["ours"]), result["source"]) == (2, [])
+
+
+@pytest.mark.parametrize("given", [["--validate"], ["--data=builtin"]])
+def test_only_mnists_test_images_are_recorded(given):
+    with pytest.raises(UserError, match="--record is for MNIST's test images"):
+        sprint.main(["--record", *given])
+
+
+def test_a_run_that_fails_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "executable", "false")
+    with pytest.raises(UserError, match="ended with an error; nothing was written"):
+        sprint.main(["--seeds=1", f"--out={tmp_path}"])
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_record_meets_its_own_rules():
+    if not sprint.RECORDED.exists():
+        pytest.skip("nothing recorded yet")
+    result = json.loads(sprint.RECORDED.read_text(encoding="utf-8"))
+    assert not result["validate"]
+    assert sorted(run["seed"] for run in result["ours"]) == list(range(1, 11))
+    assert {run["total"] for run in (*result["ours"], *result["source"])} == {10_000}
