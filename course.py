@@ -8,6 +8,7 @@ Commands, each after `python3 course.py`:
   bench [options]       time an epoch, the sources' loop against ours
   study [options]       train a step with several seeds, for its record
   faults [options]      kill, starve and mislead the course in full; the options go to pytest
+  machines [ROW ...]    try the course with other Pythons, other versions, without a home folder, ...
   report [options]      write the READMEs' tables again from the records
 """
 
@@ -35,13 +36,14 @@ STAMP = VENV / "course.stamp"  # what the environment was made from; written las
 LOCK = VENV / "course.lock"
 
 DEFAULT_STEP = "S7/block3"
-MODULES = {
-    "lab": ["jupyterlab", "--LabApp.default_url=/lab/tree/sessions"],
-    "notebooks": ["common.notebooks"],
-    "bench": ["common.bench"],
-    "study": ["common.study"],
-    "faults": ["pytest", "tests/faults", "--faults-full"],
-    "report": ["common.report"],
+PROGRAMS = {
+    "lab": ["-m", "jupyterlab", "--LabApp.default_url=/lab/tree/sessions"],
+    "notebooks": ["-m", "common.notebooks"],
+    "bench": ["-m", "common.bench"],
+    "study": ["-m", "common.study"],
+    "faults": ["-m", "pytest", "tests/faults", "--faults-full"],
+    "machines": ["tests/machines.py"],
+    "report": ["-m", "common.report"],
 }
 
 
@@ -59,8 +61,8 @@ def main(arguments):
         steps = sorted(path.relative_to(ROOT / "sessions").as_posix()[:-3] for path in ROOT.glob("sessions/S*/*.py"))
         if name not in steps:
             return refuse(f"There is no step {step!r}; the steps are {', '.join(steps)}.", 2)
-    elif command != "test" and command not in MODULES:
-        return refuse(f"There is no command {command!r}; the commands are run, test, {', '.join(MODULES)}.", 2)
+    elif command != "test" and command not in PROGRAMS:
+        return refuse(f"There is no command {command!r}; the commands are run, test, {', '.join(PROGRAMS)}.", 2)
     try:
         make_ready()
     except KeyboardInterrupt:
@@ -71,7 +73,7 @@ def main(arguments):
     if command == "run":
         return go_on([str(ROOT / "sessions" / f"{name}.py"), *rest])
     os.chdir(ROOT)
-    return test(rest) if command == "test" else go_on(["-m", *MODULES[command], *rest])
+    return test(rest) if command == "test" else go_on([*PROGRAMS[command], *rest])
 
 
 def refuse(sentence, code):

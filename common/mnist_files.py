@@ -62,8 +62,11 @@ def mnist_files() -> dict[str, bytes]:
 
 
 def cache_folder() -> Path:
-    """COURSE_CACHE, or a folder of the course in the user's cache folder."""
-    return Path(os.environ.get("COURSE_CACHE") or pooch.os_cache("mnist-under-8k")).expanduser()
+    """COURSE_CACHE, or a folder of the course in the user's cache folder; raises UnavailableError without a home."""
+    try:
+        return Path(os.environ.get("COURSE_CACHE") or pooch.os_cache("mnist-under-8k")).expanduser()
+    except RuntimeError:  # a container's user, say, whom the list of users does not know
+        raise UnavailableError("there is no home folder to keep it in (COURSE_CACHE can name another folder)") from None
 
 
 def _from_cache(folder):

@@ -120,7 +120,7 @@ def test_help_names_every_command(checkout):
     for arguments in [], ["--help"]:
         result = course(checkout, *arguments)
         assert result.returncode == 0
-        for name in "run", "test", "lab", "notebooks", "study", "faults", "report":
+        for name in "run", "test", "lab", "notebooks", "study", "faults", "machines", "report":
             assert f"\n  {name} " in result.stdout
 
 

@@ -457,6 +457,24 @@ def test_a_cache_that_cannot_be_written(serve, small, tmp_path, monkeypatch, cap
     assert server.served == []
 
 
+@posix
+def test_a_user_without_a_home_folder(monkeypatch, capsys):
+    import pwd
+
+    def unknown(_):
+        raise KeyError("getpwuid(): uid not found")
+
+    faulty.INJECTED.append("no home folder")
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    for name in ("HOME", "XDG_CACHE_HOME", "COURSE_CACHE", "MNIST_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(UserError, match="no home folder .*COURSE_CACHE.*--data builtin"):
+        data.load("mnist")
+    monkeypatch.setenv("COURSE_CACHE", "~/digits")
+    assert data.load("auto").name == "builtin"
+    assert "no home folder" in capsys.readouterr().out
+
+
 def test_a_full_disk(serve, small, cache, monkeypatch):
     def fail(_):
         faulty.INJECTED.append("full")

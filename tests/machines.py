@@ -1,0 +1,206 @@
+"""Try the course on odd machines: `course.py machines [ROW ...]`, every row of the README's table by default.
+
+Each row gets a copy of the checkout, without git, in a temporary folder, and there goes through course.py's own door:
+the set-up, a training run and the tests of CHECKS. Rows that are about versions install every package, 6 GB at a time;
+the others borrow the packages of the environment that this runs in.
+"""
+
+import argparse
+import dataclasses
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CHECKS = [
+    ["run", "S7/block3", "--quick"],
+    # The data, the options, the records, training, its speed, checkpoints under kill -9, drawing, and a notebook.
+    ["test", *(f"tests/test_{name}.py" for name in ("data", "recipe", "records", "loops", "speed", "anatomy")),
+     "tests/faults/test_killed.py", "sessions/S7/block3.ipynb"],
+]  # fmt: skip
+NOT_COPIED = shutil.ignore_patterns(".git", ".venv", "runs", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis")
+VERSIONS = """
+import platform, sys, torch
+from importlib.metadata import version
+names = [f"{name} {version(name)}" for name in ("torch", "torchvision", "numpy", "scikit-learn", "matplotlib")]
+print(", ".join([f"Python {platform.python_version()}", *names]))
+"""
+SECONDS = 3600  # for one check; a hang ends there
+
+
+class MissingError(Exception):
+    """This machine lacks what the row needs."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """What is odd about a machine. `prefix` and `variables` are functions of the row's temporary folder."""
+
+    about: str
+    python: str = ""  # the version to make a whole environment with; none: this one's packages
+    lowest: bool = False  # every package at the lower bound of requirements.txt
+    checkout: str = "course"
+    variables: Callable[[Path], dict] = lambda folder: {}  # None as a value: unset
+    prefix: Callable[[], list] = lambda: []  # what starts the command
+
+
+def without_entry() -> list[str]:
+    """Run as a user whom the machine's list of users does not know."""
+    return [tool("unshare"), "--user", "--map-user=54321", "--map-group=54321"]
+
+
+def on_a_gpu() -> list[str]:
+    import torch
+
+    if not torch.cuda.is_available():
+        raise MissingError("there is no GPU here")
+    return []
+
+
+def tool(name: str) -> str:
+    if not (found := shutil.which(name)):
+        raise MissingError(f"there is no {name} here")
+    return found
+
+
+def empty(folder: Path, mode: int = 0o755) -> str:
+    path = folder / "empty"
+    path.mkdir(mode)
+    return str(path)
+
+
+ROWS = {
+    **{f"python{v}": Row(f"Python {v}, the newest packages within the bounds", v) for v in ("3.10", "3.11", "3.12", "3.13")},
+    "lowest": Row("every package at its lower bound", "3.12", lowest=True),
+    "no-tools": Row(
+        "no C++ compiler, no git, nothing at all on PATH", variables=lambda folder: {"PATH": empty(folder)}
+    ),
+    "no-home": Row(
+        "HOME unset, a user without an entry", variables=lambda _: {"HOME": None, "USER": None}, prefix=without_entry
+    ),
+    "read-only-home": Row(
+        "a home folder that cannot be written",
+        variables=lambda folder: {"HOME": empty(folder, 0o555)},
+        prefix=without_entry,
+    ),
+    "path": Row("a path with spaces and other letters", checkout="My courses/Übung 数字 'один'"),
+    "ascii": Row("LANG=C, LC_ALL=C", variables=lambda _: {"LANG": "C", "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}),
+    "one-core": Row(
+        "1 core, 1 thread",
+        variables=lambda _: {"OMP_NUM_THREADS": "1"},
+        prefix=lambda: [tool("taskset"), "-c", str(min(os.sched_getaffinity(0)))],
+    ),
+    "old-cpu": Row(
+        "a CPU with AVX2 and no more, as PyTorch and oneDNN see it",
+        variables=lambda _: {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"},
+    ),
+    "gpu": Row("a GPU", variables=lambda _: {"COURSE_DEVICE": "cuda"}, prefix=on_a_gpu),
+}  # fmt: skip
+
+
+def main() -> int:
+    """Try the rows that the command line names and print the table."""
+    parser = argparse.ArgumentParser(prog="course.py machines", description=__doc__.split(":")[0] + ".")
+    parser.add_argument("row", nargs="*", help=f"of {', '.join(ROWS)} (default: all)")
+    parser.add_argument("--no-environments", action="store_true", help="leave out the rows that install every package")
+    options = parser.parse_args()
+    for name in options.row:
+        if name not in ROWS:
+            parser.error(f"there is no row {name!r}; the rows are {', '.join(ROWS)}")
+    table, failed = [], False
+    for name in options.row or ROWS:
+        if ROWS[name].python and options.no_environments:
+            continue
+        print(f"{name}: {ROWS[name].about}", file=sys.stderr, flush=True)
+        started = time.monotonic()
+        passed, result = attempt(ROWS[name])
+        failed |= not passed
+        table.append(f"| `{name}` | {ROWS[name].about} | {result} | {time.monotonic() - started:.0f} s |")
+        print(table[-1], file=sys.stderr, flush=True)
+    print("| row | machine | result | time |", "|---|---|---|---|", *table, sep="\n")
+    return int(failed)
+
+
+def attempt(row: Row) -> tuple[bool, str]:
+    """Whether the row has not failed, and in words how it went."""
+    with tempfile.TemporaryDirectory(prefix="course-machines-") as temporary:
+        folder = Path(temporary).resolve()
+        checkout = folder / row.checkout
+        try:
+            python, prefix = interpreter(row.python), row.prefix()
+        except MissingError as reason:
+            return True, f"not tried: {reason}"
+        shutil.copytree(ROOT, checkout, ignore=NOT_COPIED)
+        if row.lowest:
+            requirements = checkout / "requirements.txt"
+            text = requirements.read_text(encoding="utf-8")
+            requirements.write_text(re.sub(r"(?m)^([\w-]+)>=([\w.]+).*$", r"\1==\2", text), encoding="utf-8")
+        if not row.python:
+            borrow(checkout)
+        environment = clean() | row.variables(folder)
+        environment = {variable: value for variable, value in environment.items() if value is not None}
+
+        def run(*command) -> subprocess.CompletedProcess:
+            return subprocess.run(
+                [*prefix, *command],
+                cwd=checkout,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                encoding="utf-8",
+                errors="replace",
+                timeout=SECONDS,
+            )
+
+        for check in CHECKS:
+            done = run(python, "course.py", *check)
+            if done.returncode:
+                print(*done.stdout.splitlines()[-80:], sep="\n", file=sys.stderr)
+                return False, f"FAILED: `course.py {' '.join(check[:2])}` gave {done.returncode}"
+        counts = re.findall(r"\d+ (?:passed|skipped)", done.stdout.splitlines()[-1])
+        versions = run(next(checkout.glob(".venv/*/python*")), "-c", VERSIONS).stdout.strip()
+        return True, f"{', '.join(counts)} ({versions})"
+
+
+def interpreter(version: str) -> str:
+    """A Python of this version, from PATH or pyenv's folder; for no version, the one that runs this."""
+    if not version:
+        return sys.executable
+    kept = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")).glob(f"versions/{version}.*/bin/python")
+    for candidate in (shutil.which(f"python{version}"), *map(str, sorted(kept, reverse=True))):
+        if candidate:
+            said = subprocess.run([candidate, "-V"], capture_output=True, text=True)
+            if said.stdout.startswith(f"Python {version}."):  # pyenv's stand-ins on PATH may have none behind them
+                return candidate
+    raise MissingError(f"there is no python{version} here")
+
+
+def borrow(checkout: Path) -> None:
+    """Give the checkout an environment that sees this one's packages; course.py adds what is missing: the course."""
+    environment = checkout / ".venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
+    packages = next(environment.rglob("site-packages"))
+    (packages / "borrowed.pth").write_text("\n".join(path for path in sys.path if "site-packages" in path))
+    # course.py keeps an environment of this Python in this folder, and installs what is missing into it.
+    stamp = "Python {}.{} in {}\n".format(*sys.version_info[:2], checkout)
+    (environment / "course.stamp").write_bytes(os.fsencode(stamp))
+
+
+def clean() -> dict:
+    """The variables that a user may be expected to have: none that changes what is run."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("COURSE_", "PYTHON", "MPL", "OMP_", "DISPLAY", "VIRTUAL_ENV"))
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
