@@ -63,6 +63,7 @@ def main(arguments):
             return refuse(f"There is no step {step!r}; the steps are {', '.join(steps)}.", 2)
     elif command != "test" and command not in PROGRAMS:
         return refuse(f"There is no command {command!r}; the commands are run, test, {', '.join(PROGRAMS)}.", 2)
+    give_home()
     try:
         make_ready()
     except KeyboardInterrupt:
@@ -74,6 +75,14 @@ def main(arguments):
         return go_on([str(ROOT / "sessions" / f"{name}.py"), *rest])
     os.chdir(ROOT)
     return test(rest) if command == "test" else go_on([*PROGRAMS[command], *rest])
+
+
+def give_home():
+    """Where no home folder can be written, .venv/home stands in: pip, Jupyter and matplotlib keep files in theirs."""
+    with contextlib.suppress(RuntimeError):  # a container's user, say, whom the list of users does not know
+        if os.access(f"{Path.home()}/", os.W_OK):
+            return
+    os.environ["HOME"] = str(VENV / "home")
 
 
 def refuse(sentence, code):

@@ -21,6 +21,7 @@ print(json.dumps({
     "environment": pathlib.Path(sys.prefix).resolve().as_posix(),
     "folder": pathlib.Path.cwd().resolve().as_posix(),
     "utf8": sys.flags.utf8_mode,
+    "home": pathlib.Path.home().as_posix(),
 }))
 sys.exit(7 if "--fail" in sys.argv else 0)
 """
@@ -95,6 +96,7 @@ def test_the_lesson_runs_inside_the_environment_that_is_ready(checkout):
         "environment": (checkout / ".venv").resolve().as_posix(),
         "folder": Path.cwd().resolve().as_posix(),
         "utf8": 1,
+        "home": Path.home().as_posix(),
         "set_up": False,
     }
 
@@ -102,6 +104,12 @@ def test_the_lesson_runs_inside_the_environment_that_is_ready(checkout):
 @pytest.mark.parametrize("step", ["S7/block3", "S7/block3.py", "sessions/S7/block3", "./sessions/S7/block3.py"])
 def test_a_step_can_be_named_by_its_path(checkout, step):
     assert lesson(checkout, step, "--seed", "2")["arguments"] == ["--seed", "2"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows knows every user's home")
+def test_without_a_home_folder_the_environment_holds_one(checkout, tmp_path):
+    for home in (tmp_path / "missing", COURSE):
+        assert lesson(checkout, HOME=str(home))["home"] == (checkout / ".venv" / "home").as_posix()
 
 
 def test_the_exit_code_is_the_lessons(checkout):
