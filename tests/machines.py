@@ -1,4 +1,4 @@
-"""Try the course on odd machines: `course.py machines [ROW ...]`, every row of the README's table by default.
+"""Try the course on odd machines, every row of the README's table by default: `course.py machines [ROW ...]`.
 
 Each row gets a copy of the checkout, without git, in a temporary folder, and there goes through course.py's own door:
 the set-up, a training run and the tests of CHECKS. Rows that are about versions install every package, 6 GB at a time;
@@ -54,7 +54,10 @@ class Row:
 
 def without_entry() -> list[str]:
     """Run as a user whom the machine's list of users does not know."""
-    return [tool("unshare"), "--user", "--map-user=54321", "--map-group=54321"]
+    command = [tool("unshare"), "--user", "--map-user=54321", "--map-group=54321"]
+    if subprocess.run([*command, sys.executable, "-c", ""], capture_output=True).returncode:
+        raise MissingError("this system lets nobody act as another user")
+    return command
 
 
 def on_a_gpu() -> list[str]:
@@ -132,43 +135,45 @@ def main() -> int:
 def attempt(row: Row) -> tuple[bool, str]:
     """Whether the row has not failed, and in words how it went."""
     with tempfile.TemporaryDirectory(prefix="course-machines-") as temporary:
-        folder = Path(temporary).resolve()
-        checkout = folder / row.checkout
         try:
-            python, prefix = interpreter(row.python), row.prefix()
+            start, options = prepare(row, Path(temporary).resolve())
         except MissingError as reason:
             return True, f"not tried: {reason}"
-        shutil.copytree(ROOT, checkout, ignore=NOT_COPIED)
-        if row.lowest:
-            requirements = checkout / "requirements.txt"
-            text = requirements.read_text(encoding="utf-8")
-            requirements.write_text(re.sub(r"(?m)^([\w-]+)>=([\w.]+).*$", r"\1==\2", text), encoding="utf-8")
-        if not row.python:
-            borrow(checkout)
-        environment = clean() | row.variables(folder)
-        environment = {variable: value for variable, value in environment.items() if value is not None}
-
-        def run(*command) -> subprocess.CompletedProcess:
-            return subprocess.run(
-                [*prefix, *command],
-                cwd=checkout,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                encoding="utf-8",
-                errors="replace",
-                timeout=SECONDS,
-            )
-
         for check in CHECKS:
-            done = run(python, "course.py", *check)
+            said = f"FAILED: `course.py {' '.join(check[:2])}`"
+            try:
+                done = subprocess.run([*start, "course.py", *check], **options)
+            except subprocess.TimeoutExpired:
+                return False, f"{said} was still running after {SECONDS} s"
             if done.returncode:
                 print(*done.stdout.splitlines()[-80:], sep="\n", file=sys.stderr)
-                return False, f"FAILED: `course.py {' '.join(check[:2])}` gave {done.returncode}"
+                return False, f"{said} gave {done.returncode}"
         counts = re.findall(r"\d+ (?:passed|skipped)", done.stdout.splitlines()[-1])
-        versions = run(next(checkout.glob(".venv/*/python*")), "-c", VERSIONS).stdout.strip()
+        python = Path(options["cwd"], ".venv", "Scripts/python.exe" if os.name == "nt" else "bin/python")
+        versions = subprocess.run([*start[:-1], python, "-c", VERSIONS], **options).stdout.strip()
         return True, f"{', '.join(counts)} ({versions})"
+
+
+def prepare(row: Row, folder: Path) -> tuple[list, dict]:
+    """Make the row's checkout in `folder`; how to start its Python there, and the options of subprocess.run."""
+    start, checkout = [*row.prefix(), interpreter(row.python)], folder / row.checkout
+    shutil.copytree(ROOT, checkout, ignore=NOT_COPIED)
+    if row.lowest:
+        requirements = checkout / "requirements.txt"
+        requirements.write_text(lowest(requirements.read_text(encoding="utf-8")), encoding="utf-8")
+    if not row.python:
+        borrow(checkout)
+    variables = clean() | row.variables(folder)
+    return start, {
+        "cwd": checkout,
+        "env": {name: value for name, value in variables.items() if value is not None},
+        "stdin": subprocess.DEVNULL,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.STDOUT,
+        "encoding": "utf-8",
+        "errors": "replace",
+        "timeout": SECONDS,
+    }
 
 
 def interpreter(version: str) -> str:
@@ -184,12 +189,18 @@ def interpreter(version: str) -> str:
     raise MissingError(f"there is no python{version} here")
 
 
+def lowest(requirements: str) -> str:
+    """The same requirements with every package at exactly its lower bound."""
+    return re.sub(r"(?m)^([\w-]+)>=([\w.]+).*$", r"\1==\2", requirements)
+
+
 def borrow(checkout: Path) -> None:
     """Give the checkout an environment that sees this one's packages; course.py adds what is missing: the course."""
     environment = checkout / ".venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
     packages = next(environment.rglob("site-packages"))
-    (packages / "borrowed.pth").write_text("\n".join(path for path in sys.path if "site-packages" in path))
+    lent = "\n".join(path for path in sys.path if "site-packages" in path)
+    (packages / "borrowed.pth").write_text(lent, encoding="utf-8")
     # course.py keeps an environment of this Python in this folder, and installs what is missing into it.
     stamp = "Python {}.{} in {}\n".format(*sys.version_info[:2], checkout)
     (environment / "course.stamp").write_bytes(os.fsencode(stamp))
@@ -205,4 +216,7 @@ def clean() -> dict:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
