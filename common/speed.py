@@ -7,6 +7,7 @@ log-probabilities. Testing always uses the network itself, in float32.
 import ctypes
 import functools
 import logging
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -102,6 +103,7 @@ def forward(model: nn.Module, arithmetic: str, compiled_for: int | None = None) 
     """
     if compiled_for:  # torch would warn that it finds no CUDA, also where nobody asked for it
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+        _keep_compiled_apart()
     compiled = torch.compile(model, dynamic=False) if compiled_for else model
     device = next(model.parameters()).device.type
 
@@ -112,6 +114,17 @@ def forward(model: nn.Module, arithmetic: str, compiled_for: int | None = None) 
         return log_probabilities.float()
 
     return compute
+
+
+def _keep_compiled_apart() -> None:
+    """Give each CPU's vector units a folder of compiled networks of their own.
+
+    PyTorch's is shared: what it holds for AVX-512 is also given to a CPU with AVX2 alone, which computes NaN with it.
+    """
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+
+    folder = f"{default_cache_dir()}_{torch.backends.cpu.get_cpu_capability()}"
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", folder)
 
 
 def _on_cpu(model: nn.Module) -> bool:

@@ -25,7 +25,7 @@ TESTS = [
     "tests/faults/test_killed.py::test_killed_training_ends_with_the_same_bits",
     "sessions/S7/block3.ipynb",
 ]
-CHECKS = [["run", "S7/block3", "--quick"], ["test", *TESTS]]
+CHECKS = [["run", "S7/block3", "--quick"], ["test", "--show-capture=no", *TESTS]]
 NOT_COPIED = shutil.ignore_patterns(".git", ".venv", "runs", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis")
 VERSIONS = """
 import platform, sys, torch

@@ -125,6 +125,20 @@ def test_the_compiled_network_gives_the_same_gradient_and_leaves_the_last_batch_
     assert called == [64]
 
 
+def test_what_is_compiled_for_one_kind_of_cpu_is_not_given_to_another(monkeypatch):
+    """Code for AVX-512 out of a shared folder gave NaN as the gradient where only AVX2 was in use."""
+    folders = set()
+    for vectors in ("AVX2", "AVX512"):
+        monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda vectors=vectors: vectors)
+        speed.forward(network("S7/block3"), "float32", compiled_for=64)
+        folders.add(os.environ.get("TORCHINDUCTOR_CACHE_DIR"))
+    assert len(folders) == 2
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "mine")
+    speed.forward(network("S7/block3"), "float32", compiled_for=64)
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "mine"
+
+
 def options(precision="auto", compile=False):
     return Options("builtin", None, "cpu", "held-out", True, False, Path(), precision, compile)
 
