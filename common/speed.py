@@ -123,8 +123,9 @@ def _keep_compiled_apart() -> None:
     """
     from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
-    folder = f"{default_cache_dir()}_{torch.backends.cpu.get_cpu_capability()}"
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", folder)
+    shared = default_cache_dir()
+    if os.environ.get("TORCHINDUCTOR_CACHE_DIR", shared) == shared:  # PyTorch's own modules may have set it to that
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = f"{shared}_{torch.backends.cpu.get_cpu_capability()}"
 
 
 def _on_cpu(model: nn.Module) -> bool:
