@@ -125,7 +125,7 @@ def test_the_compiled_network_gives_the_same_gradient_and_leaves_the_last_batch_
     assert called == [64]
 
 
-def test_what_is_compiled_for_one_kind_of_cpu_is_not_given_to_another(monkeypatch):
+def test_what_is_compiled_for_one_kind_of_cpu_is_not_given_to_another(monkeypatch, tmp_path):
     """Code for AVX-512 out of a shared folder gave NaN as the gradient where only AVX2 was in use."""
     folders = set()
     for vectors in ("AVX2", "AVX512"):
@@ -134,9 +134,9 @@ def test_what_is_compiled_for_one_kind_of_cpu_is_not_given_to_another(monkeypatc
         speed.forward(network("S7/block3"), "float32", compiled_for=64)
         folders.add(os.environ.get("TORCHINDUCTOR_CACHE_DIR"))
     assert len(folders) == 2
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "mine")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     speed.forward(network("S7/block3"), "float32", compiled_for=64)
-    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "mine"
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path)
 
 
 def options(precision="auto", compile=False):
