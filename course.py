@@ -129,6 +129,8 @@ def make_ready():
         return
     if not all(map(importlib.util.find_spec, ("venv", "ensurepip"))):
         raise SetUpError("this Python lacks venv; on Debian and Ubuntu, `sudo apt install python3-venv` adds it.")
+    if (VENV / "pyvenv.cfg").exists() and not LOCK.exists():
+        raise SetUpError("course.py did not make the .venv here and will not replace it; rename it, or use it by hand.")
     VENV.mkdir(exist_ok=True)
     with LOCK.open("a") as lock:
         if not take(lock):

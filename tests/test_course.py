@@ -211,6 +211,17 @@ def test_a_python_without_venv_gets_one_sentence(checkout, tmp_path):
     assert not (bare / ".venv").exists()
 
 
+def test_an_environment_of_the_users_own_is_left_alone(checkout, tmp_path):
+    bare = shutil.copytree(checkout, tmp_path / "bare", ignore=shutil.ignore_patterns(".venv"))
+    kept = bare / ".venv" / "pyvenv.cfg"
+    kept.parent.mkdir()
+    kept.write_text("home = elsewhere", encoding="utf-8")
+    result = course(bare, "run")
+    assert (result.returncode, len(result.stderr.splitlines())) == (1, 1)
+    assert "did not make the .venv here" in result.stderr
+    assert [path.name for path in kept.parent.iterdir()] == ["pyvenv.cfg"]
+
+
 def test_an_old_python_gets_one_sentence(checkout):
     ast.parse(COURSE.read_text(encoding="utf-8"), feature_version=(3, 7))
     result = run_changed(checkout, "sys.version_info = (3, 7, 17, 'final', 0)")
