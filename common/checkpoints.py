@@ -120,6 +120,8 @@ class RunState:
         for name, part in self.parts.items():
             part.load_state_dict(state[name])
             for parameter, kept in getattr(part, "state", {}).items():  # an optimizer's
+                if type(kept) is not dict:
+                    raise ValueError("its momentum is no dict")
                 _compare(kept, dict.fromkeys(kept, parameter.data), "momentum")
         self.history = list(state["history"])
         torch.set_rng_state(state["random"])
