@@ -23,15 +23,15 @@ BAR = 99.40  # per cent
 RECIPE = Recipe(
     step="S8/step1_speed",
     network="S8/sprint",
-    epochs=5,
-    batch_size=64,
-    lr=0.2,
+    epochs=12,
+    batch_size=128,
+    lr=0.4,
     momentum=0.9,
     nesterov=True,
     one_cycle=0.2,
     weight_decay=1e-4,
     averaging=0.99,
-    augmentation=Augmentation(rotation=10, translation=0.08, scale=(0.9, 1.1), interpolation="bilinear"),
+    augmentation=Augmentation(rotation=8, translation=0.07, scale=(0.92, 1.08), interpolation="bilinear"),
 )
 
 
