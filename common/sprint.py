@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
     add("--seeds", type=int, default=10, help="runs of ours (default: 10)")
     add("--validate", action="store_true", help="train ours on 55,000 images and test on the 5,000 others; no source")
     add("--out", type=Path, default=ROOT / "runs" / "sprint", help="default: runs/sprint")
-    add("--record", action="store_true", help=f"write {RECORDED.relative_to(ROOT)}, which texts quote")
+    add("--record", action="store_true", help=f"write {RECORDED.relative_to(ROOT)} instead")
     add("--data", choices=("mnist", "builtin"), default="mnist", help="builtin: small digits, to try the program")
     add("--only", choices=("ours", "source"), help=argparse.SUPPRESS)  # the process that is timed
     add("--seed", type=int, default=1, help=argparse.SUPPRESS)
