@@ -85,6 +85,26 @@ def recorded(step: str, targets: tuple[Target, ...]) -> str:
     return "\n".join(lines)
 
 
+def bars(step: str, bounds: dict[str, float]) -> str:
+    """A line for each bound on all recorded seeds together, met or missed: a bar knows no rounding.
+
+    The bounds are least values of "seeds", "mean", "minimum", and "last three": the lowest accuracy of any seed in any
+    of its last three epochs.
+    """
+    record = _record_if_any(step)
+    if not records.runs(record):
+        return NOTHING_YET
+    measured = compare.summary(record) | {"last three": compare.lowest(records.runs(record), 3)}
+    names = {"mean": "mean of the seeds", "minimum": "lowest seed", "last three": "lowest of the last 3 epochs of all"}
+    lines = []
+    for name, bound in bounds.items():
+        value, bar = measured[name], f"{names.get(name, name)} >= {number(bound)}"
+        # 99.58 is the nearest binary fraction, and so is a mean: a billionth is no difference
+        outcome = "met" if value >= bound - 1e-9 else f"missed by {bound - value:.3g}"
+        lines.append(f"{'recorded':<11}{bar:<56}{number(value):>9}  {outcome}")
+    return "\n".join(lines)
+
+
 def claims(step: str, claimed: dict[int, int]) -> str:
     """What the source reported, and what our runs give by its protocol and on held-out images, epoch by epoch.
 

@@ -715,20 +715,7 @@ print(report.recorded(planned.step, targets))
 # And the bar of this step, which is about all seeds together:
 
 # %%
-if records.runs(record_of(planned.step)):
-    measured = compare.summary(record_of(planned.step))
-    bars = [
-        ("seeds", 10, measured["seeds"]),
-        ("mean of the seeds", 99.65, measured["mean"]),
-        ("lowest seed", 99.40, measured["minimum"]),
-    ]
-    for what, bound, value in bars:
-        bar = f"{what} >= {report.number(bound)}"
-        # 99.65 is the nearest binary fraction, and so is a mean: a billionth is no difference
-        outcome = "met" if value >= bound - 1e-9 else f"missed by {bound - value:.3g}"
-        print(f"{'recorded':<11}{bar:<56}{report.number(value):>9}  {outcome}")
-else:
-    print(report.NOTHING_YET)
+print(report.bars(planned.step, {"seeds": 10, "mean": 99.65, "minimum": 99.40}))
 
 # %% [markdown]
 # In words: over ?<!--S6/part2_step4_under_20k seeds--> seeds the mean is ?<!--S6/part2_step4_under_20k mean-->, with

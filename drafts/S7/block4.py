@@ -627,22 +627,7 @@ print(report.recorded(top.step, targets))
 # And the bars of this block, which are about all seeds together. A bar is met or it is missed, by however little.
 
 # %%
-recorded_runs = records.runs(record_of(top.step))
-if recorded_runs:
-    measured = compare.summary(record_of(top.step))
-    bars = [
-        ("seeds", 10, measured["seeds"]),
-        ("mean of the seeds", 99.58, measured["mean"]),
-        ("lowest seed", 99.50, measured["minimum"]),
-        ("lowest of the last 3 epochs of every seed", 99.45, compare.lowest(recorded_runs, 3)),
-    ]
-    for what, bound, value in bars:
-        bar = f"{what} >= {report.number(bound)}"
-        # 99.58 is the nearest binary fraction, and so is a mean: a billionth is no difference
-        outcome = "met" if value >= bound - 1e-9 else f"missed by {bound - value:.3g}"
-        print(f"{'recorded':<11}{bar:<56}{report.number(value):>9}  {outcome}")
-else:
-    print(report.NOTHING_YET)
+print(report.bars(top.step, {"seeds": 10, "mean": 99.58, "minimum": 99.50, "last three": 99.45}))
 
 # %% [markdown]
 # These test images have been met once before. When the ladder still ended at rung 6, its ten seeds were held against
@@ -651,6 +636,7 @@ else:
 
 # %%
 below = records.runs(records.load(records.path_of(top.step).parents[1] / "block4_dense.json"))
+recorded_runs = records.runs(record_of(top.step))
 if recorded_runs:
     rung6, rung8 = ({run["seed"]: records.accuracy(run) for run in runs} for runs in (below, recorded_runs))
     for name, rung in (("rung 6", rung6), ("rung 8", rung8)):
