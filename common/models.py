@@ -23,6 +23,13 @@ NETWORKS = {
     "S7/block4_relu": own_networks.S7Block4ReLU,  # rungs of block 4's ladder
     "S7/block4_dense": own_networks.S7Block4Dense,
     "S8/sprint": own_networks.S8Sprint,
+    "S8/step2_frontier": own_networks.S8Frontier,
+    "S8/frontier_2784": own_networks.S8Frontier2784,
+    "S8/frontier_1782": own_networks.S8Frontier1782,
+    "S8/frontier_1196": own_networks.S8Frontier1196,
+    "S8/frontier_overlapping": own_networks.S8FrontierOverlapping,  # other ways to build frontier_1782
+    "S8/frontier_strided": own_networks.S8FrontierStrided,
+    "S8/frontier_shared": own_networks.S8FrontierShared,
 }
 
 

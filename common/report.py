@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import nn
 
-from common import bench, compare, records
+from common import bench, compare, frontier, records, sprint
 from common.data import Digits
 from common.errors import UserError
 from common.files import write_atomically, write_together
@@ -16,7 +16,7 @@ from common.recipe import ROOT, Target, in_notebook
 
 # A number with its unit, directly followed by the query it answers in an HTML comment, which no renderer shows.
 QUOTED = re.compile(
-    r"(?:\?|\d[\d,.]*)(?: %| points| minutes| seconds| times| MB)?<!--(?P<query>(?:bench )?S\d[^>]*?)-->"
+    r"(?:\?|\d[\d,.]*)(?: %| points| minutes| seconds| times| MB)?<!--(?P<query>(?:bench )?S\d[^>]*?|sprint \w+)-->"
 )
 
 NOTHING_YET = f"{'recorded':<11}nothing yet; `course.py study` measures a step over several seeds"
@@ -145,7 +145,8 @@ def quote(query: str) -> str:
     `lowest5` are the lowest accuracies of any seed in its last epochs, `gap` how far the source's protocol lies above
     the held-out one, `training` the accuracy on training images as they were seen, `best` the mean of each seed's best
     epoch, and `flattery` how far that lies above the mean of the last. `bench STEP WAY QUANTITY` is a number of the
-    recorded benchmark: `seconds`, `ratio`, `limit` or `memory` of one of `common.bench.WAYS`.
+    recorded benchmark: `seconds`, `ratio`, `limit` or `memory` of one of `common.bench.WAYS`; `sprint QUANTITY` is one
+    of the recorded race to 99.40 %, as `common.sprint.figures` names them.
     """
     try:
         return _quoted(query)
@@ -154,6 +155,8 @@ def quote(query: str) -> str:
 
 
 def _quoted(query: str) -> str:
+    if query.startswith("sprint "):
+        return _raced(query.removeprefix("sprint "))
     timed = re.fullmatch(r"bench (S\d+/\w+) (\w+) (\w+)", query)
     if timed:
         return _benchmarked(*timed.groups())
@@ -197,6 +200,13 @@ def _benchmarked(step: str, way: str, quantity: str) -> str:
     return forms[quantity].format(bench.figures(result, step, way)[quantity])
 
 
+def _raced(quantity: str) -> str:
+    figures = sprint.figures(json.loads(sprint.RECORDED.read_text(encoding="utf-8")))
+    forms = {"ratio": "{:.1f} times", "seeds": "{}", "source_epochs": "{}"}
+    form = "{:.1f} seconds" if quantity in ("seconds", "slowest", "source_seconds") else "{:.2f} %"
+    return forms.get(quantity, form).format(figures[quantity])
+
+
 def fill(text: str) -> str:
     """The text with each number that names its source, as in `99.31 %<!--S7/block3 mean-->`, set from the record."""
     return QUOTED.sub(lambda found: f"{quote(found['query'])}<!--{found['query']}-->", text)
@@ -204,7 +214,7 @@ def fill(text: str) -> str:
 
 def texts(root: Path = ROOT) -> list[Path]:
     """The files whose numbers come from records: the READMEs and the lessons."""
-    return [root / "README.md", *sorted(root.glob("sessions/S*/README.md")), *sorted(root.glob("sessions/S*/*.py"))]
+    return [root / "README.md", *sorted(root.glob("sessions/S*/**/README.md")), *sorted(root.glob("sessions/S*/*.py"))]
 
 
 def main() -> None:
@@ -215,6 +225,8 @@ def main() -> None:
         if (filled := fill(text)) != text:
             write_atomically(path, filled)
             print(f"{path.relative_to(ROOT)}: numbers brought up to date")
+    if frontier.write():
+        print(f"{frontier.PICTURE.relative_to(ROOT)}: drawn again")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ study goes on with the seeds that are missing, and in these with the epoch that 
 
 With --validate nothing is trained on all images or measured on a test image: the runs train on 55,000 images, are
 measured on the 5,000 others, and go into the record's log of the search. Tuning may look at nothing else.
+
+With --network NAME the step's recipe trains another of the networks in `common.models`; the record is named after it.
 """
 
 import argparse
@@ -21,7 +23,7 @@ import filelock
 import torch
 from tqdm import tqdm
 
-from common import compare, records, search
+from common import compare, models, records, search
 from common.errors import UserError
 from common.files import write_together
 from common.notebooks import kernel_environment
@@ -45,6 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
     add("--jobs", type=int, default=0, help="how many at once (default: one for each core, at most 8; 4 on a GPU)")
     add("--validate", action="store_true", help="measure on 5,000 training images, for the log of the search")
     add("--change", default="", metavar="'NAME=VALUE ...'", help="with --validate: other values in the recipe")
+    add("--network", default="", help="train this network by the step's recipe; it gets a record of its own")
     add("--anew", action="store_true", help="first forget these runs, recorded or broken off")
     add("--compare", nargs=2, metavar=("A", "B"), help=compare.HELP)
     options = parser.parse_args(arguments)
@@ -55,30 +58,45 @@ def main(arguments: list[str] | None = None) -> None:
         raise UserError("The study needs a step, such as S7/block3, or --compare with two of them.")
     if options.seeds < 1 or options.jobs < 0:
         raise UserError("--seeds must be at least 1, and --jobs at least 0.")
-    study = Study(options.step, options.validate, options.change)
+    study = Study(options.step, options.validate, options.change, options.network)
     if options.anew:
         study.forget()
     study.run(options.seeds, options.jobs)
 
 
 class Study:
-    """One step by its own recipe or, on the validation images, by a changed one."""
+    """One step by its own recipe, with its own network or another, or on the validation images by a changed recipe."""
 
-    def __init__(self, step: str, validate: bool = False, change: str = "", asked: tuple[str, ...] = ("--data=mnist",)):
-        """Raises UserError for an unknown step, and for a change that would be measured on the test images.
+    def __init__(
+        self,
+        step: str,
+        validate: bool = False,
+        change: str = "",
+        network: str = "",
+        asked: tuple[str, ...] = ("--data=mnist",),
+    ):
+        """Raises UserError for an unknown step or network, and for a change that would be measured on the test images.
 
         `asked` are the lesson's options beside those of the study: a test asks for few images of the built-in digits.
         """
         self.step = "/".join(Path(step).parts[-2:]).removesuffix(".py")
-        self.record = records.path_of(self.step)
+        self.name = network or self.step
+        self.record = records.path_of(self.name)
         self.lesson = ROOT / "sessions" / f"{self.step}.py"
         if not self.lesson.exists():
             raise UserError(f"There is no step {self.step}: {self.lesson} is missing.")
         if change and not validate:
             raise UserError("--change needs --validate: what is only tried is measured on the validation images.")
+        if network and validate:
+            raise UserError(f"--validate logs a network with its step; use --change \"network='{network}'\".")
+        if network and (ROOT / "sessions" / f"{network}.py").exists():
+            raise UserError(f"{network} is a step of its own, with its own recipe; study it without --network.")
+        if network:
+            models.build(network)
         self.asked = asked
-        self.validate, self.change, self.title = validate, change, f"{self.step} {change}".strip()
-        self.folder = ROOT / "runs" / "study" / self.step  # seed 1's checkpoint in it holds a whole run of the lesson
+        self.validate, self.title = validate, f"{self.name} {change}".strip()
+        self.change = f"network='{network}'" if network else change
+        self.folder = ROOT / "runs" / "study" / self.name  # seed 1's checkpoint in it holds a whole run of the lesson
         if validate:
             self.folder = self.folder / "validation" / re.sub(r"[^\w.=-]+", "_", change or "recipe")
         self.running: list[subprocess.Popen] = []
@@ -130,7 +148,7 @@ class Study:
         out = self.folder / f"seed-{seed}"
         command = [sys.executable, "-m", "common.tied", str(self.lesson)]  # it must not outlive a killed study
         command += [*self.asked, f"--seed={seed}", f"--out={out}"]
-        command += ["--validate", f"--change={self.change}"] if self.validate else ["--protocol=both"]
+        command += [f"--change={self.change}", "--validate" if self.validate else "--protocol=both"]
         if (out / "checkpoint.pt").exists():
             command.append("--resume")
         environment = {"OMP_NUM_THREADS": str(threads)} | kernel_environment(quick=False)
@@ -163,7 +181,7 @@ class Study:
 
     def _add(self, found: dict) -> None:
         """Add a finished run to the step's record, which another study may have changed in the meantime."""
-        with filelock.FileLock(ROOT / "runs" / "study" / f"{self.step}.lock"):
+        with filelock.FileLock(ROOT / "runs" / "study" / f"{self.name}.lock"):
             record = records.load(self.record) if self.record.exists() else {"step": self.step, "runs": []}
             beside = {}
             if self.validate:
@@ -176,7 +194,7 @@ class Study:
 
     def _keep_weights(self, record: dict) -> tuple[dict, dict[Path, bytes]]:
         """What the record says of the weights of the seed nearest the mean, and what is to be written beside it."""
-        session, name = self.step.split("/")
+        session, name = self.name.split("/")
         target = ROOT / "sessions" / session / "weights" / f"{name}.safetensors"
         mean, kept = records.summarise(record).mean, record.get("weights")
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from common.layers import Dropout
+from common.layers import Dropout, Twice
 
 
 def kept_share(layer, count=1_000_000):
@@ -56,3 +56,12 @@ def test_nothing_is_dropped_in_eval_mode_or_at_zero(layer):
 
 def test_everything_is_dropped_at_one():
     assert Dropout(1.0)(torch.ones(10)).sum() == 0
+
+
+def test_a_layer_used_twice_collects_its_gradient_from_both_places():
+    layer = nn.Linear(1, 1, bias=False)
+    twice = Twice(layer)
+    nn.init.constant_(layer.weight, 0.7)
+    twice(torch.tensor([[3.0]])).backward()
+    assert layer.weight.grad.item() == pytest.approx(2 * 0.7 * 3)  # d(w w x)/dw
+    assert [name for name, _ in twice.named_parameters()] == ["layer.weight"]

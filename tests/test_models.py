@@ -51,6 +51,21 @@ SHAPES = {
 SHAPES["S6/part2_step4_dropout"] = SHAPES["S6/part2_step4_under_20k"]
 SHAPES["S7/block4_dense"] = SHAPES["S7/block3"]
 SHAPES["S7/block4_relu"] = SHAPES["S7/block4"]
+
+
+def frontier(a, b, c, d, e, f):
+    """The shapes of S8's blueprint with these widths."""
+    maps = [(a, 26, 26), (a, 24, 24), (b, 24, 24), (b, 12, 12), (b, 12, 12), (c, 12, 12), (c, 12, 12), (d, 12, 12)]
+    return [*maps, (d, 6, 6), (d, 6, 6), (e, 6, 6), (e, 4, 4), (f, 4, 4), (f, 1, 1), (10, 1, 1)]
+
+
+SHAPES["S8/step2_frontier"] = frontier(12, 18, 24, 24, 30, 30)
+SHAPES["S8/frontier_2784"] = frontier(8, 14, 18, 18, 22, 22)
+SHAPES["S8/frontier_1782"] = frontier(6, 10, 14, 14, 16, 16)
+SHAPES["S8/frontier_1196"] = frontier(6, 8, 10, 10, 12, 12)
+SHAPES["S8/frontier_overlapping"] = SHAPES["S8/frontier_strided"] = SHAPES["S8/frontier_1782"]
+twice = [(14, 12, 12), (14, 12, 12)]  # one layer's two convolutions once more
+SHAPES["S8/frontier_shared"] = [*SHAPES["S8/frontier_1782"][:8], *twice, *SHAPES["S8/frontier_1782"][8:]]
 PARAMETERS = {
     "S5/step1_first_network": 593_200,
     "S6/part2_step1_dense_head": 17_920,
@@ -66,6 +81,13 @@ PARAMETERS = {
     "S7/block4_relu": 7_552,
     "S7/block4_dense": 7_904,
     "S8/sprint": 7_600,
+    "S8/step2_frontier": 4_500,
+    "S8/frontier_2784": 2_784,
+    "S8/frontier_1782": 1_782,
+    "S8/frontier_1196": 1_196,
+    "S8/frontier_overlapping": 1_782,
+    "S8/frontier_strided": 1_782 + 4 * (10 + 14),
+    "S8/frontier_shared": 1_782,
 }
 
 
@@ -77,7 +99,8 @@ def test_every_network_is_listed_here():
 def test_parameters_to_the_unit_by_both_counts(step):
     network = models.build(step)
     assert anatomy.count_parameters(network) == PARAMETERS[step]
-    assert f"Total params: {PARAMETERS[step]:,}\n" in anatomy.summary(network)
+    called_twice = 14 * 9 + 14 * 14 + 2 * 14 if step == "S8/frontier_shared" else 0  # torchsummary counts each call
+    assert f"Total params: {PARAMETERS[step] + called_twice:,}\n" in anatomy.summary(network)
 
 
 @pytest.mark.parametrize("step", models.NETWORKS)

@@ -9,7 +9,7 @@ import shutil
 import pytest
 import torch
 
-from common import compare, data, loops, mnist_files, models, records, report
+from common import compare, data, loops, mnist_files, models, records, report, sprint
 from common.errors import UserError
 from common.files import write_atomically
 from common.loaders import InMemoryLoader
@@ -164,7 +164,9 @@ def test_there_are_records():
 @pytest.mark.parametrize("step", STEPS)
 def test_a_record_belongs_to_todays_network_and_recipe(step):
     stored = records.load(step)
-    recipe, network = lesson_recipe(step), models.build(step)
+    recipe, network = lesson_recipe(stored["step"]), models.build(step)
+    if stored["step"] != step:  # another network by the lesson's recipe (`course.py study --network`)
+        recipe = dataclasses.replace(recipe, network=step)
     assert stored["source_sha256"] == records.source_sha256(recipe)
     assert stored["parameters"] == sum(parameter.numel() for parameter in network.parameters())
 
@@ -203,6 +205,11 @@ def test_the_trained_weights_score_what_the_record_says(step, mnist_test_images)
     assert not network.training
     score = loops.evaluate(network, InMemoryLoader(*mnist_test_images, 1000))
     assert abs(score.correct - records.load(step)["weights"]["test_correct"]) <= 2
+
+
+def test_the_sprints_weights_score_what_its_race_says(mnist_test_images):
+    score = loops.evaluate(models.load_trained("S8/sprint"), InMemoryLoader(*mnist_test_images, 1000))
+    assert abs(score.correct - json.loads(sprint.RECORDED.read_text())["weights"]["test_correct"]) <= 2
 
 
 def test_weights_that_do_not_fit_are_refused(tmp_path, monkeypatch):

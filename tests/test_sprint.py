@@ -6,9 +6,10 @@ import sys
 
 import pytest
 
-from common import data, loops, models, sprint
+from common import data, loops, models, records, sprint
 from common.errors import UserError
 from common.loaders import InMemoryLoader
+from common.loops import Interrupted
 
 
 def options(tmp_path, **changed):
@@ -51,11 +52,34 @@ def test_the_source_stops_where_it_first_touches_the_bar(tmp_path, monkeypatch):
 
 def test_a_validated_sprint_never_meets_the_test_images(tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(sprint, "timed", lambda *arguments: asked.append(arguments) or {"seed": 1, "seconds": 1.0})
-    monkeypatch.setattr(sprint, "line", lambda *_: "")
+    run = {"seed": 1, "correct": 1, "total": 2, "seconds": 1.0}
+    monkeypatch.setattr(sprint, "timed", lambda *arguments: asked.append(arguments) or run)
     result = sprint.race(options(tmp_path, seeds=2, validate=True))
     assert all("--validate" in arguments for arguments in asked)
     assert (len(result["ours"]), result["source"]) == (2, [])
+
+
+def test_an_interrupted_race_keeps_the_runs_that_ended(tmp_path, monkeypatch):
+    run, asked = {"seed": 1, "correct": 9_940, "total": 10_000, "seconds": 30.0, "history": [9_940]}, []
+
+    def second_is_interrupted(*arguments):
+        asked.append(arguments)
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        return run
+
+    monkeypatch.setattr(sprint, "timed", second_is_interrupted)
+    with pytest.raises(Interrupted, match="Interrupted after 2 of 4 runs"):
+        sprint.race(options(tmp_path, seeds=3))
+    kept = json.loads((tmp_path / "sprint.json").read_text())
+    assert (len(kept["ours"]), len(kept["source"])) == (2, 0)
+
+
+def test_the_source_runs_half_way(tmp_path, monkeypatch):
+    order, run = [], {"seed": 1, "correct": 1, "total": 2, "seconds": 1.0}
+    monkeypatch.setattr(sprint, "timed", lambda *arguments: order.append(arguments[0]) or run)
+    sprint.race(options(tmp_path, seeds=4))
+    assert order == ["--only=ours"] * 2 + ["--only=source"] + ["--only=ours"] * 2
 
 
 @pytest.mark.parametrize("given", [["--validate"], ["--data=builtin"]])
@@ -72,9 +96,23 @@ def test_a_run_that_fails_is_one_sentence(tmp_path, monkeypatch):
 
 
 def test_the_record_meets_its_own_rules():
-    if not sprint.RECORDED.exists():
-        pytest.skip("nothing recorded yet")
     result = json.loads(sprint.RECORDED.read_text(encoding="utf-8"))
     assert not result["validate"]
     assert sorted(run["seed"] for run in result["ours"]) == list(range(1, 11))
     assert {run["total"] for run in (*result["ours"], *result["source"])} == {10_000}
+    assert result["source_sha256"] == records.source_sha256(sprint.RECIPE)
+    kept = next(run for run in result["ours"] if run["seed"] == result["weights"]["seed"])
+    assert (kept["correct"], kept["total"]) == (result["weights"]["test_correct"], result["weights"]["test_total"])
+
+
+def test_the_weights_kept_are_those_of_the_seed_nearest_the_mean(tmp_path, monkeypatch):
+    for name in ("RECORDED", "WEIGHTS"):
+        monkeypatch.setattr(sprint, name, tmp_path / "S8" / name)
+    for seed in (1, 2, 3):
+        (tmp_path / f"seed-{seed}.safetensors").write_bytes(bytes([seed]))
+    runs = [
+        {"seed": seed, "correct": correct, "total": 10_000} for seed, correct in ((1, 9_900), (2, 9_941), (3, 9_950))
+    ]
+    sprint.keep({"ours": runs, "source": []}, tmp_path)
+    assert sprint.WEIGHTS.read_bytes() == bytes([2])
+    assert json.loads(sprint.RECORDED.read_text())["weights"]["test_correct"] == 9_941

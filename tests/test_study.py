@@ -1,6 +1,7 @@
 """The study: every seed once, side by side, finished seeds kept, a record of another recipe refused."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ seed, out = int(options["seed"]), pathlib.Path(options["out"])
 with open({log!r}, "a") as log:
     log.write(f"{{seed}}{{' resumed' if '--resume' in sys.argv else ''}}\\n")
 out.mkdir(parents=True, exist_ok=True)
+pathlib.Path({log!r}).with_name("asked").write_text("|".join(a for a in sys.argv[1:] if "seed" not in a))
 (out / "checkpoint.pt").write_text("half way")
 print("epoch       1/1  lr 0.1", flush=True)
 {then}
@@ -127,6 +129,30 @@ def test_validated_runs_go_into_the_log_of_the_search_alone(course):
     record = records.load("S7/block3")
     assert len(record["search"]) == 2
     assert [run["protocol"] for run in record["runs"]] == ["held-out", "source"]
+
+
+def test_another_network_by_the_same_recipe_has_a_record_of_its_own(course):
+    root = course()
+    one_by_one("--seeds", "1", "--network", "S7/block4_relu")
+    assert not records.path_of("S7/block3").exists()
+    assert records.load("S7/block4_relu")["weights"]["file"] == "weights/block4_relu.safetensors"
+    assert (root / "sessions/S7/weights/block4_relu.safetensors").exists()
+    assert (root / "asked").read_text().split("|")[1:3] == ["--change=network='S7/block4_relu'", "--protocol=both"]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--network=S7/block9"], "no network 'S7/block9'"),
+        (["--network=S7/block3"], "S7/block3 is a step of its own"),
+        (["--network=S7/block4_relu", "--validate"], "use --change \"network='S7/block4_relu'\""),
+        (["--network=../../etc"], "A step has a name such as S7/block3"),
+    ],
+)
+def test_a_network_that_cannot_be_studied_is_one_sentence(course, given, said):
+    course()
+    with pytest.raises(UserError, match=re.escape(said)):
+        one_by_one(*given)
 
 
 def test_trials_of_another_recipe_are_not_mixed_in(course):
