@@ -27,6 +27,7 @@
 # 3. Check that the fast way trains the same network: exactly, to rounding, or within the spread over seeds.
 # 4. Check that the cost grows linearly with the images, and that memory does not grow with the epochs.
 # 5. Compute the physical limit from the network's arithmetic and traffic, and the machine's rates.
+# 6. Turn from the seconds of an epoch to what you wait for: a network that reads 99.40 %, started from nothing.
 #
 # **What you'll learn**: why a data loader can cost more than a network, what an allocator does between two steps,
 # memory formats, bfloat16, compilation, the roofline bound, and how to credit a gain to its cause.
@@ -48,6 +49,7 @@
 # | the same, compiler and bfloat16 allowed | at least 5 times | the coffee becomes a sip |
 # | augmented images a second, from memory against a DataLoader with 2 workers | at least 20 times | then loading no longer shows in an epoch |
 # | peak memory of the run | below 1,200 MB | so that two runs fit on a small laptop |
+# | from the start of a process to 99.40 % with under 8,000 parameters, mean of 10 seeds | at least 12 times faster than the source's recipe with the source's loop | half a minute instead of a coffee |
 #
 # The same recipe, the same batch size, the same distribution of augmented images: a loop that does less is not
 # faster.
@@ -78,7 +80,7 @@ import timeit
 import torch
 from torch import nn
 
-from common import bench, ladder, loops, plots, records, ways
+from common import bench, compare, ladder, loops, plots, records, ways
 from common.exercises import check
 
 STEP = "S7/block3"
@@ -290,18 +292,58 @@ print(f"{'measured':<11}{'peak memory after each of four epochs':<44}  {megabyte
 # %%
 float32 = records.runs(records.load(bench.RECORDED.with_name("block3_float32.json")))
 bfloat16 = records.runs(records.load(STEP))
-differences = []
-for exact, rough in zip(float32, bfloat16, strict=True):
-    differences.append(records.accuracy(rough) - records.accuracy(exact))
-    print(
-        f"{'recorded':<11}seed {exact['seed']}   float32 {records.accuracy(exact):.2f} %   "
-        f"bfloat16 {records.accuracy(rough):.2f} %   difference {differences[-1]:+.2f} points"
-    )
-mean = sum(differences) / len(differences)
-deviation = (sum((value - mean) ** 2 for value in differences) / (len(differences) - 1)) ** 0.5
+exact, rough = ({run["seed"]: records.accuracy(run) for run in runs} for runs in (float32, bfloat16))
+for seed in exact:
+    print(f"{'recorded':<11}seed {seed}   float32 {exact[seed]:.2f} %   bfloat16 {rough[seed]:.2f} %")
+found = compare.paired(exact, rough)
 print(
-    f"{'recorded':<11}mean difference {mean:+.2f} points, standard error {deviation / len(differences) ** 0.5:.2f} points"
+    f"{'recorded':<11}mean difference {found.difference:+.2f} points, "
+    f"95 % interval {found.low:+.2f} to {found.high:+.2f} (paired by seed, Student's t)"
 )
+
+# %% [markdown]
+# ## The shortest way to 99.40 %
+#
+# Seconds an epoch are a means. What you wait for is a network that is good enough, and then everything may change:
+# the number of epochs, the batch, the recipe, the network itself, as long as it holds under 8,000 parameters. The
+# [rules](records/README.md) say where the clock starts and stops and what must not be chosen by a test image.
+#
+# Block 3's network spends most of its work on maps of 26x26 and 24x24. Here the first convolution takes two pixels at
+# a time, and everything after it works on 12x12 and less:
+
+# %%
+from common import anatomy, models, sprint
+
+for step in (STEP, "S8/sprint"):
+    rows = anatomy.layers(models.build(step))
+    print(f"{step:<11}{sum(row.parameters for row in rows):>6,} parameters in layers that multiply")
+    for row in rows:
+        print(f"{'':<11}{row.name:<14}{'x'.join(map(str, row.shape)):>10}{row.multiply_adds:>12,} multiply-adds")
+    print(f"{'':<11}{'all':<14}{'':>10}{sum(row.multiply_adds for row in rows):>12,} multiply-adds")
+
+# %% [markdown]
+# Halving the maps at once costs accuracy: by the same recipe, a network that keeps the large maps is better. It is
+# cheap enough, though, to pay for a recipe that block 3's source did not have: one cycle of a high rate, weight decay
+# on the kernels, moved and scaled digits, and a running mean of the weights, all in `common/optim.py`. With them nine
+# epochs of 128 images a batch do.
+
+# %%
+print("\n".join(f"{name:<14}{value}" for name, value in vars(sprint.RECIPE).items()))
+
+# %% [markdown]
+# `course.py sprint` runs the race: ten processes of ours and, half way, one of the source's. It takes about a quarter
+# of an hour, so here stands the recorded one. The seconds are those of whole processes.
+
+# %%
+print(sprint.text(json.loads(sprint.RECORDED.read_text(encoding="utf-8"))))
+
+# %% [markdown]
+# About three of our seconds are spent before the first batch and after the last: Python, PyTorch, reading and
+# checking the files, the test, the weights. In the rest the arithmetic is the small part. A step of 128 images is
+# some two hundred calls into PyTorch, most of them on a few thousand numbers, and each call has its price however
+# little it computes. Halving the multiply-adds once more, by a second convolution that takes two pixels at a time,
+# made an epoch only a tenth faster. Batches of 256 halve the number of calls, and need more epochs for the same
+# accuracy. The log in the [rules' page](records/README.md) has those attempts too.
 
 # %% [markdown]
 # ## Result
@@ -321,6 +363,17 @@ for text, value, met in (
 ):
     outcome = "not compared" if options.quick else "met" if met else "missed"
     print(f"{'measured':<11}{text:<44}  {value:,.1f}  {outcome}")
+
+# %% [markdown]
+# The last target is the recorded race's:
+
+# %%
+race = sprint.figures(json.loads(sprint.RECORDED.read_text(encoding="utf-8")))
+for text, value, met in (
+    (f"mean of {race['seeds']} seeds >= {sprint.BAR:.2f} %", f"{race['mean']:.3f} %", race["mean"] >= sprint.BAR),
+    ("to 99.40 %, at least 12 times the source", f"{race['ratio']:.1f}", race["ratio"] >= 12),
+):
+    print(f"{'recorded':<11}{text:<44}  {value}  {'met' if met else 'missed'}")
 
 # %% [markdown]
 # And the recorded benchmark of three networks. `course.py bench` measures it on your machine, in about three minutes:
@@ -353,7 +406,7 @@ print(bench.table(recorded))
 # **What did not carry.** An honest ladder keeps the rungs that do nothing; the table above says which they are on
 # your machine. On ours two with a good name are among them. *Channels innermost* suits this network's convolutions
 # and not its BatchNorms of few channels, as the closer look shows, and in sum the rung is slower. The *fused
-# optimizer step* has 7,904 weights to update, and its ratios lie on both sides of one.
+# optimizer step* has 7,904 weights to update, which leaves next to nothing to gain.
 #
 # **What was missed.** The network of S7 is the stubborn one: 2.4 times<!--bench S7/block3 default ratio--> by default
 # where 3 were asked for, 2.6 times<!--bench S7/block3 compiled ratio--> with the compiler where 5 were. The ladder
