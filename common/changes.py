@@ -8,10 +8,11 @@ from common.errors import UserError
 # The least and the most that a number may be, where that is not 0 and 1e30.
 BOUNDS = {
     **dict.fromkeys(("epochs", "batch_size", "lr_step"), (1, 2**31)),
-    **dict.fromkeys(("momentum", "averaging", "crop_probability", "translation"), (0, 1)),
+    **dict.fromkeys(("momentum", "averaging", "crop_probability", "translation", "trust"), (0, 1)),
     **{
         "seed": (0, 2**63 - 1),
         "one_cycle": (0, 0.99),
+        "temperature": (0.01, 1_000),
         "rotation": (0, 360),
         "shear": (0, 89),
         "scale": (0.01, 100),

@@ -1,7 +1,6 @@
 """Train and measure a network: plain loops, to be read from top to bottom."""
 
 import contextlib
-import dataclasses
 import math
 import os
 import time
@@ -15,24 +14,7 @@ from common import optim, speed
 from common.checkpoints import RunState
 from common.errors import UserError
 from common.recipe import Options, Recipe, in_notebook
-
-
-@dataclasses.dataclass(frozen=True)
-class Score:
-    """What a pass over some images gave: mean loss per image, and how many of them were classified correctly."""
-
-    loss: float
-    correct: int
-    total: int
-
-    @property
-    def accuracy(self) -> float:
-        """In per cent: correct / total, never a mean of batch means."""
-        return 100 * self.correct / self.total
-
-    def row(self, part: str) -> dict:
-        """The three numbers as a history keeps them: `test_loss`, `test_correct`, `test_total` for the part "test"."""
-        return {f"{part}_{name}": value for name, value in dataclasses.asdict(self).items()}
+from common.scores import Counter, Score
 
 
 class Interrupted(UserError):
@@ -52,6 +34,11 @@ def choose_device(name: str = "auto") -> torch.device:
     return torch.device(name)
 
 
+def labels_alone(_images: Tensor, log_probabilities: Tensor, labels: Tensor) -> Tensor:
+    """The mean negative log-likelihood of the labels. (`common.distill` has a loss that asks a teacher as well.)"""
+    return F.nll_loss(log_probabilities, labels)
+
+
 def train_epoch(
     model: nn.Module,
     batches,
@@ -60,24 +47,26 @@ def train_epoch(
     forward=None,
     piece_size: int = 2**62,
     after_step=lambda: None,
+    loss_of=labels_alone,
 ) -> Score:
     """One pass over the training batches, one step of the optimizer for each.
 
     `forward` computes the log-probabilities; it is the model itself, or a faster way to the same (`common.speed`). A
     batch goes through it in pieces of at most `piece_size` images; their gradients add up to the batch's. `after_step`
-    is called after each step. The score counts each image with the weights of the moment it was seen, augmented and
-    with dropout on. Raises UserError, which names the batch, when the loss stops being a number.
+    is called after each step; `loss_of` is what is minimised. The score counts each image with the weights of the
+    moment it was seen, augmented and with dropout on. Raises UserError, which names the batch, when the loss stops
+    being a number.
     """
     device = next(model.parameters()).device
     model.train()
-    forward, counter, sums = forward or model, _Counter(device), []
+    forward, counter, sums = forward or model, Counter(device), []
     look_every = 1 if device.type == "cpu" else 50  # batches; an accelerator must wait for each look
     for images, labels in _progress(batches, description):
         images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
         optimizer.zero_grad()
         for some_images, some_labels in _pieces(images, labels, piece_size):
             log_probabilities = forward(some_images)
-            loss = F.nll_loss(log_probabilities, some_labels)
+            loss = loss_of(some_images, log_probabilities, some_labels)
             (loss * (len(some_labels) / len(labels))).backward()
             counter.add(loss.detach(), log_probabilities.detach(), some_labels)
         sums.append(counter.loss.clone())
@@ -94,7 +83,7 @@ def evaluate(model: nn.Module, batches, description: str = "testing") -> Score:
     """One pass over the batches with the weights as they are: no dropout, BatchNorm's running means."""
     device = next(model.parameters()).device
     model.eval()
-    counter, size = _Counter(device), speed.piece_size(model, training=False)
+    counter, size = Counter(device), speed.piece_size(model, training=False)
     for images, labels in _progress(batches, description):
         for some_images, some_labels in _pieces(images.to(device), labels.to(device), size):
             log_probabilities = model(some_images)
@@ -111,15 +100,23 @@ def predict(model: nn.Module, batches) -> Tensor:
     return torch.cat([model(some.to(device)).cpu() for images, _ in batches for some in images.split(size)])
 
 
-def fit(model: nn.Module, train_batches, test_batches: dict, recipe: Recipe, options: Options, checkpoint=None) -> list:
+def fit(
+    model: nn.Module,
+    train_batches,
+    test_batches: dict,
+    recipe: Recipe,
+    options: Options,
+    checkpoint=None,
+    loss_of=labels_alone,
+) -> list:
     """Train for `recipe.epochs` epochs and return the history: one dict of measurements per epoch.
 
     `test_batches` holds a loader for each protocol; those that `options.protocol` asks for are measured. They are only
     ever looked at: nothing is chosen by them, and the result of a run is its last epoch. With a `Checkpoint` the run is
     saved after each epoch; interrupted and resumed with the same number of threads on a CPU, it ends with bit-identical
     weights. Where the recipe averages the weights, their mean is what is measured, and what `model` holds in the end.
-    Raises UserError when the loss stops being a number or another run is training in the checkpoint's folder, and
-    Interrupted on Ctrl-C.
+    `loss_of` is what is minimised; `common.distill.loss_of` follows the recipe. Raises UserError when the loss stops
+    being a number or another run is training in the checkpoint's folder, and Interrupted on Ctrl-C.
     """
     measured = _measured(test_batches, options.protocol)
     speed.keep_memory()
@@ -154,7 +151,7 @@ def fit(model: nn.Module, train_batches, test_batches: dict, recipe: Recipe, opt
                 started = time.perf_counter()
                 lr = optimizer.param_groups[0]["lr"]
                 description, size = f"epoch {epoch}/{recipe.epochs}", speed.piece_size(model)
-                train = train_epoch(model, train_batches, optimizer, description, forward, size, after_step)
+                train = train_epoch(model, train_batches, optimizer, description, forward, size, after_step, loss_of)
                 row = {"epoch": epoch, "lr": lr, **train.row("train")}
                 for name, batches in measured.items():
                     row |= evaluate(tested, batches).row(name)
@@ -213,24 +210,6 @@ def _lower(optimizer) -> str:
 def _pieces(images: Tensor, labels: Tensor, size: int):
     """The batch as pairs of at most `size` images and their labels."""
     return zip(images.split(size), labels.split(size), strict=True)
-
-
-class _Counter:
-    """Sums over an epoch that stay on the device: reading a number after every batch would make an accelerator wait."""
-
-    def __init__(self, device: torch.device):
-        exact = torch.float32 if device.type == "mps" else torch.float64  # MPS has no float64
-        self.loss = torch.zeros((), dtype=exact, device=device)
-        self.correct = torch.zeros((), dtype=torch.int64, device=device)
-        self.total = 0
-
-    def add(self, mean_loss: Tensor, log_probabilities: Tensor, labels: Tensor) -> None:
-        self.loss += mean_loss * len(labels)
-        self.correct += (log_probabilities.argmax(dim=1) == labels).sum()
-        self.total += len(labels)
-
-    def score(self) -> Score:
-        return Score(self.loss.item() / self.total, int(self.correct), self.total)
 
 
 def _progress(batches, description: str):

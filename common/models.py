@@ -22,6 +22,7 @@ NETWORKS = {
     "S7/block4": own_networks.S7Block4,
     "S7/block4_relu": own_networks.S7Block4ReLU,  # rungs of block 4's ladder
     "S7/block4_dense": own_networks.S7Block4Dense,
+    "S7/teacher": own_networks.S7Teacher,
     "S8/sprint": own_networks.S8Sprint,
     "S8/step2_frontier": own_networks.S8Frontier,
     "S8/frontier_2784": own_networks.S8Frontier2784,

@@ -81,6 +81,35 @@ class S7Block4ReLU(S7Block4):
     activation = nn.ReLU
 
 
+class S7Teacher(nn.Module):
+    """288,160 parameters, all in dense 3x3 convolutions: too large for the assignment, and made to teach (block 4)."""
+
+    def __init__(self):
+        super().__init__()
+
+        def convolution(inputs, outputs, padding):
+            kernels = nn.Conv2d(inputs, outputs, 3, padding=padding, bias=False)
+            return nn.Sequential(kernels, nn.BatchNorm2d(outputs), nn.SiLU())
+
+        self.layers = nn.Sequential(  # [1, 28, 28]
+            convolution(1, 32, padding=0),  # [32, 26, 26]
+            convolution(32, 32, padding=0),  # [32, 24, 24]
+            nn.MaxPool2d(2),  # [32, 12, 12]
+            convolution(32, 64, padding=1),  # [64, 12, 12]
+            convolution(64, 64, padding=1),  # [64, 12, 12]
+            nn.MaxPool2d(2),  # [64, 6, 6]
+            convolution(64, 128, padding=1),  # [128, 6, 6]
+            convolution(128, 128, padding=0),  # [128, 4, 4]
+            nn.AvgPool2d(4),  # [128, 1, 1]
+            nn.Conv2d(128, 10, 1, bias=False),  # [10, 1, 1]
+            nn.Flatten(),  # [10]
+            nn.LogSoftmax(dim=1),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layers(images)
+
+
 class S6Part2Step4(nn.Module):
     """19,760 parameters: separable convolutions on three scales, and an average over the last map."""
 

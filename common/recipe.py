@@ -50,6 +50,9 @@ class Recipe:
     averaging: float = 0.0  # what is tested is a running mean of the weights, which keeps this share in each step
     augmentation: Augmentation = Augmentation()
     network: str = ""  # its name in common.models, where that is not the step's
+    teacher: str = ""  # a network whose answers are learned beside the labels (`common.distill`)
+    temperature: float = 3.0  # at which the answers are compared, where there is a teacher
+    trust: float = 0.9  # the share of the loss that is about the answers, and not about the labels
     seed: int = 1
 
 
@@ -114,20 +117,19 @@ def command_line(
         variable = f"COURSE_{name.removeprefix('--').upper().replace('-', '_')}"
         raise UserError(str(error).replace(name, variable, 1)) from None
     values = parser.parse_args([*given, *arguments])
-    quick = values.quick
     if values.validate and values.protocol != "held-out":
         raise UserError("--validate measures on training images that are set aside; it has no other --protocol.")
-    recipe = changed(recipe, values.change)
     given = {name: getattr(values, name) for name in ("epochs", "batch_size", "seed")}
-    recipe = replace(recipe, **{name: value for name, value in given.items() if value is not None})
+    given = {name: value for name, value in given.items() if value is not None}
+    recipe = replace(changed(recipe, values.change), **given)
     options = Options(
-        data="builtin" if quick and values.data == "auto" else values.data,
-        limit=QUICK_TRAINING_IMAGES if quick and values.limit is None else values.limit,
+        data="builtin" if values.quick and values.data == "auto" else values.data,
+        limit=QUICK_TRAINING_IMAGES if values.quick and values.limit is None else values.limit,
         device=values.device,
         protocol=values.protocol,
-        quick=quick,
+        quick=values.quick,
         resume=values.resume,
-        out=values.out or ROOT / "runs" / ("quick" if quick else "") / recipe.step,
+        out=values.out or ROOT / "runs" / ("quick" if values.quick else "") / recipe.step,
         precision=values.precision,
         compile=values.compile,
         validate=values.validate,
@@ -167,12 +169,8 @@ def _parser(recipe: Recipe) -> argparse.ArgumentParser:
     add("--device", type=_one_of("--device", *devices), default="auto", help="auto, cpu, cuda or mps")
     add("--data", type=_one_of("--data", "auto", "mnist", "builtin"), default="auto", help="auto, mnist or builtin")
     add("--limit", type=_whole("--limit", 1), metavar="N", help="use only the first N training images (default: all)")
-    add(
-        "--protocol",
-        type=_one_of("--protocol", "held-out", "source", "both"),
-        default="held-out",
-        help="what the test numbers are measured on: the test images, what the step's source used, or both in turn",
-    )
+    images = "what the test numbers are measured on: the test images, what the step's source used, or both in turn"
+    add("--protocol", type=_one_of("--protocol", "held-out", "source", "both"), default="held-out", help=images)
     precisions = _one_of("--precision", "auto", "float32", "bfloat16")
     fast = "arithmetic of the training: auto is bfloat16 on a CPU with matrix units for it, else float32"
     add("--precision", type=precisions, default="auto", help=fast)
