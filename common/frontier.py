@@ -2,10 +2,11 @@
 
 import hashlib
 import io
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import models, plots, records
+from common import anatomy, models, networks, plots, records, sprint
 from common.files import write_atomically
 from common.recipe import ROOT
 
@@ -17,10 +18,11 @@ NUMBERS = "Comment"  # the picture's text field that holds the fingerprint of th
 class Point:
     """One network; accuracies on MNIST's test images in per cent, of the last epoch unless `whose` says otherwise."""
 
-    whose: str
+    whose: str  # a network's name in common.models, or who published it
     parameters: int
     accuracies: tuple[float, ...]  # one for each seed
     epochs: int
+    retold: bool = False  # ours, but for the network, which is a source's
 
     @property
     def mean(self) -> float:
@@ -44,7 +46,12 @@ def points() -> list[Point]:
         if not records.path_of(name).exists() or not records.runs(record := records.load(name)):
             continue
         accuracies = records.summarise(record).accuracies
-        found.append(Point(name, record["parameters"], accuracies, record["recipe"]["epochs"]))
+        retold = models.NETWORKS[name].__module__ == networks.__name__
+        found.append(Point(name, record["parameters"], accuracies, record["recipe"]["epochs"], retold))
+    race = json.loads(sprint.RECORDED.read_text(encoding="utf-8"))
+    raced, parameters = sprint.RECIPE.network, anatomy.count_parameters(models.build(sprint.RECIPE.network))
+    accuracies = tuple(100 * run["correct"] / run["total"] for run in race["ours"])
+    found.append(Point(raced, parameters, accuracies, race["recipe"]["epochs"]))
     return sorted(found, key=lambda point: point.parameters)
 
 

@@ -176,30 +176,28 @@ def ladder(names: list[str], seconds: list[list[float]], limit: float) -> Figure
 
 
 def frontier(ours: list, published: list) -> Figure:
-    """Error rate against parameters, both axes logarithmic: each of `common.frontier`'s points, ours with their spread.
+    """Accuracy against parameters, both axes logarithmic: each of `common.frontier`'s points, ours with their spread.
 
     A dot is the mean over the seeds, the line through it goes from the lowest seed to the highest.
     """
     figure, axis = plt.subplots(figsize=(9, 5))
-    x, y = [point.parameters for point in ours], [100 - point.mean for point in ours]
-    reach = [
-        [point.mean - min(point.accuracies) for point in ours],
-        [max(point.accuracies) - point.mean for point in ours],
-    ]
-    axis.errorbar(
-        x, y, yerr=reach[::-1], fmt="o", color="#1f77b4", capsize=3, label="ours: mean and range over the seeds"
-    )
-    axis.plot(
-        [p.parameters for p in published], [100 - p.mean for p in published], "x", color="#d95f02", label="published"
-    )
+    kinds = {"networks of the course": False, "networks of the sources, trained anew": True}
+    for label, retold in kinds.items():
+        some = [point for point in ours if point.retold == retold]
+        errors = [100 - point.mean for point in some]
+        reach = [[max(p.accuracies) - p.mean for p in some], [p.mean - min(p.accuracies) for p in some]]
+        style = {"fmt": "o", "color": "#7f7f7f" if retold else "#1f77b4", "capsize": 3}
+        axis.errorbar([point.parameters for point in some], errors, yerr=reach, label=f"{label}: mean, range", **style)
+    places = [point.parameters for point in published], [100 - point.mean for point in published]
+    axis.plot(*places, "x", color="#d95f02", label="published, single runs")
     for point in ours:
-        axis.annotate(f" {point.whose}", (point.parameters, 100 - point.mean), fontsize="x-small")
-    for bound in (99.0, 99.2, 99.4):
-        axis.axhline(100 - bound, color="gray", linestyle=":", linewidth=0.8)
-    axis.set(xlabel="parameters", ylabel="test accuracy in per cent", xscale="log", yscale="log")
-    axis.set_yticks(
-        ticks := [100 - bound for bound in (98.5, 99.0, 99.2, 99.4, 99.5, 99.6)], [f"{100 - t:.1f}" for t in ticks]
-    )
+        place = (point.parameters, 100 - point.mean)
+        axis.annotate(point.whose, place, (6, -3), textcoords="offset points", fontsize="x-small")
+    ticks = {100 - accuracy: f"{accuracy:.1f}" for accuracy in (98.8, 99.0, 99.2, 99.4, 99.5, 99.6)}
+    for error in ticks:
+        axis.axhline(error, color="gray", linestyle=":", linewidth=0.6)
+    axis.set(xlabel="parameters", ylabel="test accuracy in per cent", xscale="log", yscale="log", xlim=(500, 3e6))
+    axis.set_yticks(list(ticks), ticks.values())
     axis.yaxis.set_minor_formatter(ticker.NullFormatter())
     axis.invert_yaxis()
     axis.legend(loc="lower right")

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from common import data, loops, models, records, sprint
+from common import data, loops, models, records, report, sprint
 from common.errors import UserError
 from common.loaders import InMemoryLoader
 from common.loops import Interrupted
@@ -26,6 +26,26 @@ def test_the_ratio_and_the_means_by_hand():
     assert said[2].endswith("99.41 %    400.0 s after 2 epochs")
     assert said[3].split() == ["ours", "mean", "99.400", "%", "32.0", "s"]
     assert said[4].endswith("12.5 times faster than the source")
+
+
+def test_the_texts_quote_the_race(tmp_path, monkeypatch):
+    monkeypatch.setattr(sprint, "RECORDED", tmp_path / "sprint.json")
+    ours = [{"seed": 1, "correct": 9_930, "total": 10_000, "seconds": 30.0}]
+    ours += [{"seed": 2, "correct": 9_950, "total": 10_000, "seconds": 34.0}]
+    source = {"seed": 1, "correct": 9_941, "total": 10_000, "seconds": 400.0, "history": [9_900, 9_941]}
+    sprint.RECORDED.write_text(json.dumps({"ours": ours, "source": [source]}), encoding="utf-8")
+    filled = report.fill(
+        ", ".join(f"?<!--sprint {name}-->" for name in ("mean", "minimum", "seconds", "ratio", "seeds"))
+    )
+    assert [part.partition("<")[0] for part in filled.split(", ")] == [
+        "99.40 %",
+        "99.30 %",
+        "32.0 seconds",
+        "12.5 times",
+        "2",
+    ]
+    with pytest.raises(UserError, match="does not answer 'sprint luck'"):
+        report.quote("sprint luck")
 
 
 def test_the_weights_left_behind_score_what_was_reported(tmp_path, monkeypatch):
