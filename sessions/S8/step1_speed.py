@@ -35,8 +35,8 @@
 # **What you'll need**: block 3 of S7, whose network and recipe are timed. The page takes about 5 minutes on 2 CPU
 # cores, and wants them for itself: close what else computes. (We have not timed it on a GPU; the ladder is a CPU's.)
 #
-# *Before this*: [S7 block 3](../S7/block3.ipynb). *After this*: the frontier, how few parameters will do. The [map of
-# the steps](../../README.md#the-map-of-the-steps) shows which of them are here. To run it in the cloud:
+# *Before this*: [S7 block 3](../S7/block3.ipynb). *After this*: [step 2](step2_frontier.ipynb), how few parameters
+# will do. The [map of the steps](../../README.md#the-map-of-the-steps) shows all of them. To run it in the cloud:
 # [Colab](https://colab.research.google.com/github/) opens a notebook from your copy of the repository, and the
 # [README](../../README.md#by-hand) has the two lines that install the course there.
 
@@ -322,10 +322,11 @@ for step in (STEP, "S8/sprint"):
     print(f"{'':<11}{'all':<14}{'':>10}{sum(row.multiply_adds for row in rows):>12,} multiply-adds")
 
 # %% [markdown]
-# Halving the maps at once costs accuracy: by the same recipe, a network that keeps the large maps is better. It is
-# cheap enough, though, to pay for a recipe that block 3's source did not have: one cycle of a high rate, weight decay
-# on the kernels, moved and scaled digits, and a running mean of the weights, all in `common/optim.py`. With them nine
-# epochs of 128 images a batch do.
+# Halving the maps at once costs accuracy: [step 2](step2_frontier.ipynb) keeps the large maps, and reads
+# ?<!--S8/step2_frontier mean--> with 4,500<!--S8/step2_frontier parameters--> parameters, but its runs take
+# ?<!--S8/step2_frontier minutes-->. Here the recipe makes up for it. Block 3's source had a rate that never falls.
+# This one has one cycle of a high rate, weight decay on the kernels, digits that are moved and scaled, and a running
+# mean of the weights (`common/optim.py` has the formulas). With these, nine epochs of 128 images a batch do.
 
 # %%
 print("\n".join(f"{name:<14}{value}" for name, value in vars(sprint.RECIPE).items()))
@@ -340,10 +341,10 @@ print(sprint.text(json.loads(sprint.RECORDED.read_text(encoding="utf-8"))))
 # %% [markdown]
 # About three of our seconds are spent before the first batch and after the last: Python, PyTorch, reading and
 # checking the files, the test, the weights. In the rest the arithmetic is the small part. A step of 128 images is
-# some two hundred calls into PyTorch, most of them on a few thousand numbers, and each call has its price however
-# little it computes. Halving the multiply-adds once more, by a second convolution that takes two pixels at a time,
-# made an epoch only a tenth faster. Batches of 256 halve the number of calls, and need more epochs for the same
-# accuracy. The log in the [rules' page](records/README.md) has those attempts too.
+# some two hundred calls into PyTorch, and each has its price, however little it computes. With half the multiply-adds,
+# by a second convolution that takes two pixels at a time, an epoch was only 8 % faster. Batches of 256 halve the
+# number of calls, and need more epochs for the same accuracy. The log on the [rules' page](records/README.md) has
+# those attempts too.
 
 # %% [markdown]
 # ## Result
