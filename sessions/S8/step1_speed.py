@@ -324,9 +324,9 @@ for step in (STEP, "S8/sprint"):
 # %% [markdown]
 # Halving the maps at once costs accuracy: [step 2](step2_frontier.ipynb) keeps the large maps, and reads
 # 99.50 %<!--S8/step2_frontier mean--> with 4,500<!--S8/step2_frontier parameters--> parameters, but its runs take
-# 6 minutes<!--S8/step2_frontier minutes-->. Here the recipe makes up for it. Block 3's source had a rate that never falls.
-# This one has one cycle of a high rate, weight decay on the kernels, digits that are moved and scaled, and a running
-# mean of the weights (`common/optim.py` has the formulas). With these, nine epochs of 128 images a batch do.
+# 6 minutes<!--S8/step2_frontier minutes-->. Here the recipe makes up for it. Block 3's source had a rate that never
+# falls. This one has one cycle of a high rate, weight decay on the kernels, digits that are moved and scaled, and a
+# running mean of the weights (`common/optim.py` has the formulas). With these, nine epochs of 128 images a batch do.
 
 # %%
 print("\n".join(f"{name:<14}{value}" for name, value in vars(sprint.RECIPE).items()))
@@ -341,10 +341,10 @@ print(sprint.text(json.loads(sprint.RECORDED.read_text(encoding="utf-8"))))
 # %% [markdown]
 # About three of our seconds are spent before the first batch and after the last: Python, PyTorch, reading and
 # checking the files, the test, the weights. In the rest the arithmetic is the small part. A step of 128 images is
-# some two hundred calls into PyTorch, and each has its price, however little it computes. With half the multiply-adds,
-# by a second convolution that takes two pixels at a time, an epoch was only 8 % faster. Batches of 256 halve the
-# number of calls, and need more epochs for the same accuracy. The log on the [rules' page](records/README.md) has
-# those attempts too.
+# some two hundred calls into PyTorch, and each has its price, however little it computes. With half the
+# multiply-adds, by a second convolution that takes two pixels at a time, an epoch was only 8 % faster. Batches of 256
+# halve the number of calls, and need more epochs for the same accuracy. The log on the [rules'
+# page](records/README.md) has those attempts too.
 
 # %% [markdown]
 # ## Result

@@ -32,8 +32,8 @@
 # log-log plot, and what makes two points of a frontier comparable.
 #
 # **What you'll need**: [S7 block 3](../S7/block3.ipynb), for the standard error and the budget. A recorded seed took
-# 6 minutes<!--S8/step2_frontier minutes--> on the machine that the record names.
-# `python3 course.py run S8/step2_frontier --quick` goes through every step in seconds.
+# 6 minutes<!--S8/step2_frontier minutes--> on the machine that the record names. `python3 course.py run
+# S8/step2_frontier --quick` goes through every step in seconds.
 #
 # *Before this*: [step 1](step1_speed.ipynb), which made the runs cheap enough to ask such questions. *After this*:
 # nothing is planned; the [map of the steps](../../README.md#the-map-of-the-steps) shows what you may have skipped. To
@@ -316,29 +316,35 @@ plots.show(plots.confusion(digits.test_labels, predictions), options.out, "confu
 # **Both bars are met with room.** The 4,500<!--S8/step2_frontier parameters--> parameters that were to read 99.40 %
 # read 99.50 %<!--S8/step2_frontier mean--> in the mean over 5<!--S8/step2_frontier seeds--> seeds, the lowest at
 # 99.39 %<!--S8/step2_frontier minimum-->. The 1,782<!--S8/frontier_1782 parameters--> that were to read 99.00 % read
-# 99.28 %<!--S8/frontier_1782 mean-->, the lowest at 99.14 %<!--S8/frontier_1782 minimum-->. The next smaller network of either
-# gets to about the same bar: 2,784<!--S8/frontier_2784 parameters--> parameters to 99.45 %<!--S8/frontier_2784 mean-->, with a
-# 95 % interval from 99.36 %<!--S8/frontier_2784 low--> to 99.54 %<!--S8/frontier_2784 high-->, and
-# 1,196<!--S8/frontier_1196 parameters--> to 99.01 %<!--S8/frontier_1196 mean-->, from 98.92 %<!--S8/frontier_1196 low--> to
-# 99.10 %<!--S8/frontier_1196 high-->. Where an interval reaches below its bar, five seeds are too few to be sure of it.
+# 99.28 %<!--S8/frontier_1782 mean-->, the lowest at 99.14 %<!--S8/frontier_1782 minimum-->. The next smaller network
+# of either gets to about the same bar: 2,784<!--S8/frontier_2784 parameters--> parameters to
+# 99.45 %<!--S8/frontier_2784 mean-->, with a 95 % interval from 99.36 %<!--S8/frontier_2784 low--> to
+# 99.54 %<!--S8/frontier_2784 high-->, and 1,196<!--S8/frontier_1196 parameters--> to
+# 99.01 %<!--S8/frontier_1196 mean-->, from 98.92 %<!--S8/frontier_1196 low--> to 99.10 %<!--S8/frontier_1196 high-->.
+# Where an interval reaches below its bar, five seeds are too few to be sure of it.
 #
 # **Where the budget of 8,000 went.** S7 block 2 reads 99.50 %<!--S7/block2 mean--> with
 # 7,904<!--S7/block2 parameters--> parameters in 20<!--S7/block2 epochs--> epochs, and block 3
 # 99.34 %<!--S7/block3 mean--> in 14<!--S7/block3 epochs-->, with the same dense network. How much of the difference
 # to this page is the separable layers', and how much the recipe's, a comparison that changes both cannot say.
 #
-# **What the mistakes do along the frontier.** In 10,000 images: 99<!--S8/frontier_1196 wrong--> with the fewest
-# parameters, then 72<!--S8/frontier_1782 wrong-->, 55<!--S8/frontier_2784 wrong--> and
-# 50<!--S8/step2_frontier wrong-->. Exercise 2 turns these into exponents.
+# **What the mistakes do along the frontier.** In 10,000 images there are 99<!--S8/frontier_1196 wrong--> with the
+# fewest parameters, then 72<!--S8/frontier_1782 wrong-->, 55<!--S8/frontier_2784 wrong--> and
+# 50<!--S8/step2_frontier wrong-->. At the narrow end every parameter counts: half as many again take away a quarter
+# of the mistakes. At the wide end 1,716 more take away five. Exercise 2 turns this into exponents. The line does not
+# go on as it began.
 #
-# **Training and test.** On its augmented training images the largest network reads
-# 99.44 %<!--S8/step2_frontier training--> and the smallest 98.59 %<!--S8/frontier_1196 training-->. TRAINING
+# **Training and test.** On its augmented training images, in the last epoch, the smallest network reads
+# 98.59 %<!--S8/frontier_1196 training-->, far less than the 99.01 %<!--S8/frontier_1196 mean--> of the test images,
+# which are not moved. The largest reads 99.44 %<!--S8/step2_frontier training--> and
+# 99.50 %<!--S8/step2_frontier mean-->. What the first cannot do is represent: it fails on what it is shown. The
+# second has nearly learned what it is shown, moved and scaled, and makes its mistakes on other people's hands.
 #
 # **The three alternatives.** ALTERNATIVES
 #
 # **What is not shown.** The widths were not searched: one row of widths for each size, taken because it kept the
-# shape of the next larger one. A search over widths, or another blueprint, may well lie above this line. Below
-# 1,196 parameters we have measured nothing; the published 697 show that the line goes on for those who train long.
+# shape of the next larger one. A search over widths, or another blueprint, may well lie above this line. Below 1,196
+# parameters we have measured nothing; the published 697 show that the line goes on for those who train long.
 #
 # ## Exercises
 #
