@@ -31,6 +31,7 @@ NETWORKS = {
     "S8/frontier_overlapping": own_networks.S8FrontierOverlapping,  # other ways to build frontier_1782
     "S8/frontier_strided": own_networks.S8FrontierStrided,
     "S8/frontier_shared": own_networks.S8FrontierShared,
+    "S8/frontier_shared_convolutions": own_networks.S8FrontierSharedConvolutions,
 }
 
 

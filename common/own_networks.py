@@ -5,7 +5,7 @@ A network that differs from another in one thing, for a comparison, is a subclas
 
 from torch import Tensor, nn
 
-from common.layers import Dropout, Twice
+from common.layers import Dropout, Twice, TwiceNormalised
 
 
 class S7Block4Dense(nn.Module):
@@ -262,3 +262,12 @@ class S8FrontierShared(S8Frontier1782):
         """See the class."""
         layer = super().separable(index, padding)
         return Twice(layer) if index == 2 else layer
+
+
+class S8FrontierSharedConvolutions(S8Frontier1782):
+    """1,810 parameters: the same layer's convolutions used twice, each time with a BatchNorm of its own."""
+
+    def separable(self, index: int, padding: int) -> nn.Module:
+        """See the class."""
+        layer = super().separable(index, padding)
+        return TwiceNormalised(layer[:2], self.widths[index]) if index == 2 else layer

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from common.layers import Dropout, Twice
+from common.layers import Dropout, Twice, TwiceNormalised
 
 
 def kept_share(layer, count=1_000_000):
@@ -65,3 +65,16 @@ def test_a_layer_used_twice_collects_its_gradient_from_both_places():
     twice(torch.tensor([[3.0]])).backward()
     assert layer.weight.grad.item() == pytest.approx(2 * 0.7 * 3)  # d(w w x)/dw
     assert [name for name, _ in twice.named_parameters()] == ["layer.weight"]
+
+
+def test_each_use_of_shared_convolutions_has_running_means_of_its_own():
+    convolution = nn.Conv2d(1, 1, 1, bias=False)
+    nn.init.constant_(convolution.weight, 3.0)
+    layer = TwiceNormalised(convolution, 1)
+    values = torch.tensor([0.0, 2.0]).view(2, 1, 1, 1)
+    layer(values)
+    first, second = (norm[0].running_mean.item() for norm in layer.norms)
+    assert first == pytest.approx(0.1 * 3.0)  # the mean of 0 and 6, of which BatchNorm takes a tenth
+    silu = nn.functional.silu(torch.tensor([-1.0, 1.0]))  # the first use normalises 0 and 6 to -1 and 1
+    assert second == pytest.approx(0.1 * 3 * silu.mean().item(), abs=1e-4)
+    assert len(list(layer.parameters())) == 1 + 4
