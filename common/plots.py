@@ -192,11 +192,12 @@ def frontier(ours: list, published: list) -> Figure:
     axis.plot(*places, "x", color="#d95f02", label="published, single runs")
     for point in ours:
         place = (point.parameters, 100 - point.mean)
-        axis.annotate(point.whose, place, (6, -3), textcoords="offset points", fontsize="x-small")
+        side = {"ha": "left", "xytext": (6, -3)} if point.retold else {"ha": "right", "xytext": (-6, -3)}
+        axis.annotate(point.whose, place, textcoords="offset points", fontsize="x-small", **side)
     ticks = {100 - accuracy: f"{accuracy:.1f}" for accuracy in (98.8, 99.0, 99.2, 99.4, 99.5, 99.6)}
     for error in ticks:
         axis.axhline(error, color="gray", linestyle=":", linewidth=0.6)
-    axis.set(xlabel="parameters", ylabel="test accuracy in per cent", xscale="log", yscale="log", xlim=(500, 3e6))
+    axis.set(xlabel="parameters", ylabel="test accuracy in per cent", xscale="log", yscale="log", xlim=(400, 3e6))
     axis.set_yticks(list(ticks), ticks.values())
     axis.yaxis.set_minor_formatter(ticker.NullFormatter())
     axis.invert_yaxis()

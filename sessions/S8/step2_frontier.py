@@ -259,7 +259,7 @@ def batch_against_running(name: str) -> list[float]:
 
 for title, name in ALTERNATIVES.items():
     ratios = ", ".join(f"{ratio:.2f}" for ratio in batch_against_running(name))
-    print(f"{'this run':<11}{title:<28} batch variance / running variance at each use: {ratios}")
+    print(f"{'measured':<11}{title:<28}  batch variance / running variance at each use: {ratios}")
 
 # %% [markdown]
 # A few per cent to either side, before the two uses have learned to be anything different. So the last line of the
