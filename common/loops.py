@@ -118,6 +118,10 @@ def fit(
     `loss_of` is what is minimised; `common.distill.loss_of` follows the recipe. Raises UserError when the loss stops
     being a number or another run is training in the checkpoint's folder, and Interrupted on Ctrl-C.
     """
+    if recipe.teacher and loss_of is labels_alone:  # a record would name a teacher that had no part in the run
+        raise UserError(
+            f"{recipe.step} learns from labels alone; its recipe cannot have the teacher {recipe.teacher!r}."
+        )
     measured = _measured(test_batches, options.protocol)
     speed.keep_memory()
     speed.arrange(model)

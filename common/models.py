@@ -4,7 +4,7 @@ import inspect
 
 from torch import nn
 
-from common import networks, own_networks
+from common import networks, own_networks, small_networks
 from common.errors import UserError
 from common.recipe import ROOT, Recipe
 
@@ -23,15 +23,15 @@ NETWORKS = {
     "S7/block4_relu": own_networks.S7Block4ReLU,  # rungs of block 4's ladder
     "S7/block4_dense": own_networks.S7Block4Dense,
     "S7/teacher": own_networks.S7Teacher,
-    "S8/sprint": own_networks.S8Sprint,
-    "S8/step2_frontier": own_networks.S8Frontier,
-    "S8/frontier_2784": own_networks.S8Frontier2784,
-    "S8/frontier_1782": own_networks.S8Frontier1782,
-    "S8/frontier_1196": own_networks.S8Frontier1196,
-    "S8/frontier_overlapping": own_networks.S8FrontierOverlapping,  # other ways to build frontier_1782
-    "S8/frontier_strided": own_networks.S8FrontierStrided,
-    "S8/frontier_shared": own_networks.S8FrontierShared,
-    "S8/frontier_shared_convolutions": own_networks.S8FrontierSharedConvolutions,
+    "S8/sprint": small_networks.S8Sprint,
+    "S8/step2_frontier": small_networks.S8Frontier,
+    "S8/frontier_2784": small_networks.S8Frontier2784,
+    "S8/frontier_1782": small_networks.S8Frontier1782,
+    "S8/frontier_1196": small_networks.S8Frontier1196,
+    "S8/frontier_overlapping": small_networks.S8FrontierOverlapping,  # other ways to build frontier_1782
+    "S8/frontier_strided": small_networks.S8FrontierStrided,
+    "S8/frontier_shared": small_networks.S8FrontierShared,
+    "S8/frontier_shared_convolutions": small_networks.S8FrontierSharedConvolutions,
 }
 
 

@@ -119,16 +119,9 @@ def fingerprints(lesson: Path) -> dict[str, str]:
 
 
 def absolute_folders() -> dict[str, str]:
-    """The variables that name the digits' folders, made absolute: a kernel runs in its notebook's folder."""
+    """The variables that name the digits' folders, made absolute (~ is): a kernel runs in its notebook's folder."""
     set_ones = {name: os.environ[name] for name in ("MNIST_DIR", "COURSE_CACHE") if os.environ.get(name)}
-    return {name: str(_expanded(folder).absolute()) for name, folder in set_ones.items()}
-
-
-def _expanded(folder: str) -> Path:
-    try:
-        return Path(folder).expanduser()
-    except RuntimeError:  # ~ of a user whom the system does not know; whoever reads the folder says what is wrong
-        return Path(folder)
+    return {name: folder if folder[0] == "~" else str(Path(folder).absolute()) for name, folder in set_ones.items()}
 
 
 def kernel_environment(quick: bool) -> dict[str, str]:

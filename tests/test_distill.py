@@ -103,3 +103,8 @@ def test_training_minimises_the_loss_that_it_is_given(asked):
     loops.fit(model, batches, {"held-out": batches}, recipe, asked, None, loss_of)
     assert asked_for == [32] * 8
     assert (model.train()(next(iter(batches))[0]).argmax(dim=1) == 3).all()
+
+
+def test_a_lesson_without_a_teacher_refuses_a_recipe_with_one(asked):
+    with pytest.raises(UserError, match="S7/block4 learns from labels alone"):
+        loops.fit(models.build("S7/block4_dense"), None, {}, RECIPE, asked)

@@ -384,11 +384,11 @@ plots.show(plots.confusion(digits.test_labels, predictions), options.out, "confu
 # 99.50 %<!--S8/step2_frontier mean-->. What the first cannot do is represent: it fails on what it is shown. The
 # second has nearly learned what it is shown, moved and scaled, and makes its mistakes on other people's hands.
 #
-# **The alternatives.** On the validation images three ways of building 1,782 parameters cannot be told from the plain
-# one: overlapping pools, learned pools, and a layer's convolutions used twice with a BatchNorm for each use. Their
-# intervals reach from minus to plus several tenths of a point, so a gain of a tenth could hide in each; with three
-# seeds of 5,000 images it would take a larger one to show. Sharing the BatchNorm as well costs more than a point, and
-# differs so much from seed to seed that even this is not sure by the t-test. It needs no test to be understood.
+# **The alternatives.** On the validation images three of the four cannot be told from the plain one: overlapping
+# pools, learned pools, and a layer's convolutions used twice with a BatchNorm for each use. Their intervals reach
+# from minus to plus several tenths of a point, so a gain of a tenth could hide in each; with three seeds of 5,000
+# images it would take a larger one to show. Sharing the BatchNorm as well costs more than a point, and differs so
+# much from seed to seed that even this is not sure by the t-test. It needs no test to be understood.
 #
 # **What is not shown.** The widths were not searched: one row of widths for each size, taken because it kept the
 # shape of the next larger one. A search over widths, or another blueprint, may well lie above this line. Below 1,196
