@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import anatomy, models, networks, plots, records, sprint
+from common import models, networks, plots, records, sprint
 from common.files import write_atomically
 from common.recipe import ROOT
 
@@ -49,9 +49,8 @@ def points() -> list[Point]:
         retold = models.NETWORKS[name].__module__ == networks.__name__
         found.append(Point(name, record["parameters"], accuracies, record["recipe"]["epochs"], retold))
     race = json.loads(sprint.RECORDED.read_text(encoding="utf-8"))
-    raced, parameters = sprint.RECIPE.network, anatomy.count_parameters(models.build(sprint.RECIPE.network))
     accuracies = tuple(100 * run["correct"] / run["total"] for run in race["ours"])
-    found.append(Point(raced, parameters, accuracies, race["recipe"]["epochs"]))
+    found.append(Point(race["recipe"]["network"], race["parameters"], accuracies, race["recipe"]["epochs"]))
     return sorted(found, key=lambda point: point.parameters)
 
 

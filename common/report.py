@@ -202,8 +202,8 @@ def _benchmarked(step: str, way: str, quantity: str) -> str:
 
 def _raced(quantity: str) -> str:
     figures = sprint.figures(json.loads(sprint.RECORDED.read_text(encoding="utf-8")))
-    forms = {"ratio": "{:.1f} times", "seeds": "{}", "source_epochs": "{}"}
-    form = "{:.1f} seconds" if quantity in ("seconds", "slowest", "source_seconds") else "{:.2f} %"
+    forms = {"ratio": "{:.1f} times"} | dict.fromkeys(("seconds", "source_seconds"), "{:.1f} seconds")
+    form = "{:,}" if type(figures[quantity]) is int else "{:.2f} %"
     return forms.get(quantity, form).format(figures[quantity])
 
 

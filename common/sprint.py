@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> None:
     add("--seeds", type=int, default=10, help="runs of ours (default: 10)")
     add("--validate", action="store_true", help="train ours on 55,000 images and test on the 5,000 others; no source")
     add("--out", type=Path, default=ROOT / "runs" / "sprint", help="default: runs/sprint")
-    add("--record", action="store_true", help=f"write {RECORDED.relative_to(ROOT)} instead")
+    add("--record", action="store_true", help=f"keep the race in {RECORDED.relative_to(ROOT)} too")
     add("--data", choices=("mnist", "builtin"), default="mnist", help="builtin: small digits, to try the program")
     add("--only", choices=("ours", "source"), help=argparse.SUPPRESS)  # the process that is timed
     add("--seed", type=int, default=1, help=argparse.SUPPRESS)
@@ -69,7 +69,7 @@ def race(options: argparse.Namespace) -> dict:
     """
     import torch
 
-    from common import records
+    from common import anatomy, models, records
     from common.loops import Interrupted
 
     asked = [f"--data={options.data}", f"--out={options.out}", *(["--validate"] if options.validate else [])]
@@ -77,6 +77,7 @@ def race(options: argparse.Namespace) -> dict:
     if not options.validate:
         order.insert((options.seeds + 1) // 2, ("source", 1))
     result = {**records.machine(torch.device("cpu")), "validate": options.validate, "recipe": stated(RECIPE)}
+    result |= {"parameters": anatomy.count_parameters(models.build(RECIPE.network))}
     result |= {"source_sha256": records.source_sha256(RECIPE), "ours": [], "source": []}
     try:
         for name, seed in order:
@@ -189,7 +190,7 @@ def figures(result: dict) -> dict[str, float]:
     accuracies = [100 * run["correct"] / run["total"] for run in result["ours"]]
     seconds = statistics.fmean(run["seconds"] for run in result["ours"])
     found = {"seeds": len(accuracies), "mean": statistics.fmean(accuracies), "minimum": min(accuracies)}
-    found |= {"seconds": seconds, "slowest": max(run["seconds"] for run in result["ours"])}
+    found |= {"seconds": seconds, "parameters": result["parameters"], "epochs": result["recipe"]["epochs"]}
     for run in result["source"]:
         found |= {"source_seconds": run["seconds"], "source_epochs": len(run["history"])}
         found |= {"source_accuracy": 100 * run["correct"] / run["total"], "ratio": run["seconds"] / seconds}

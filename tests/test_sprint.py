@@ -22,7 +22,7 @@ def test_the_ratio_and_the_means_by_hand():
     runs = [{"seed": 1, "correct": 9_930, "total": 10_000, "seconds": 30.0}]
     runs += [{"seed": 2, "correct": 9_950, "total": 10_000, "seconds": 34.0}]
     source = {"seed": 1, "correct": 9_941, "total": 10_000, "seconds": 400.0, "history": [9_900, 9_941]}
-    said = sprint.text({"ours": runs, "source": [source]}).splitlines()
+    said = sprint.text({"parameters": 7_600, "recipe": {"epochs": 9}, "ours": runs, "source": [source]}).splitlines()
     assert said[2].endswith("99.41 %    400.0 s after 2 epochs")
     assert said[3].split() == ["ours", "mean", "99.400", "%", "32.0", "s"]
     assert said[4].endswith("12.5 times faster than the source")
@@ -33,7 +33,9 @@ def test_the_texts_quote_the_race(tmp_path, monkeypatch):
     ours = [{"seed": 1, "correct": 9_930, "total": 10_000, "seconds": 30.0}]
     ours += [{"seed": 2, "correct": 9_950, "total": 10_000, "seconds": 34.0}]
     source = {"seed": 1, "correct": 9_941, "total": 10_000, "seconds": 400.0, "history": [9_900, 9_941]}
-    sprint.RECORDED.write_text(json.dumps({"ours": ours, "source": [source]}), encoding="utf-8")
+    sprint.RECORDED.write_text(
+        json.dumps({"parameters": 7_600, "recipe": {"epochs": 9}, "ours": ours, "source": [source]}), encoding="utf-8"
+    )
     filled = report.fill(
         ", ".join(f"?<!--sprint {name}-->" for name in ("mean", "minimum", "seconds", "ratio", "seeds"))
     )
