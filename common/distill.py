@@ -2,16 +2,15 @@
 
 import dataclasses
 import hashlib
+import json
 
-import filelock
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from common import loops, models, records, speed
+from common import locks, loops, models, speed
+from common.checkpoints import Checkpoint
 from common.data import Digits
-from common.errors import UserError
-from common.files import write_atomically
 from common.loaders import InMemoryLoader
 from common.recipe import ROOT, Options, Recipe
 
@@ -50,32 +49,31 @@ def loss_of(recipe: Recipe, digits: Digits, options: Options, device: torch.devi
 def teacher(recipe: Recipe, digits: Digits, options: Options, device: torch.device) -> nn.Module:
     """The recipe's teacher, trained by the same recipe on the same training images, with seed 1.
 
-    It is kept in runs/teachers, under a name that follows from its recipe and its images, so that all seeds of a study
-    share it, and a study on validation images has one that has not seen them either. Raises UserError where the kept
-    file is damaged.
+    It is a run of its own, in a folder of runs/teachers whose name follows from all that its result depends on: every
+    seed of a study goes on from the same checkpoint, and a study on validation images has a teacher that has not seen
+    them either. Trained or taken from there, its epochs are printed. Raises UserError where the checkpoint is damaged.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_model
-
     own = dataclasses.replace(recipe, network=recipe.teacher, teacher="", seed=1)
-    learned = f"{records.source_sha256(own)} {digits.sha256} {len(digits.train_labels)}"
-    path = ROOT / "runs" / "teachers" / f"{hashlib.sha256(learned.encode()).hexdigest()[:16]}.safetensors"
-    with torch.random.fork_rng(devices=[]):
+    asked = dataclasses.replace(options, protocol="held-out", resume=False, out=ROOT / "runs" / "teachers")
+    identity = json.dumps(Checkpoint(asked, own, digits, device).identity, sort_keys=True)
+    folder = asked.out / hashlib.sha256(identity.encode()).hexdigest()[:16]
+    print(f"{'teacher':<11}{own.network}, kept in {folder.relative_to(ROOT).as_posix()}")
+    with (
+        torch.random.fork_rng(range(torch.cuda.device_count())),
+        locks.in_turn(folder / "turn.lock"),  # of several seeds that start together, one trains it and the others wait
+    ):
+        asked = dataclasses.replace(asked, out=folder, resume=(folder / "checkpoint.pt").exists())
+        checkpoint = Checkpoint(asked, own, digits, device)
         torch.manual_seed(own.seed)
         network = models.build(own.network).to(device)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(f"{path}.lock"):  # of several seeds that start together, one trains it and the others wait
-        if not path.exists():
-            print(f"{'teacher':<11}{own.network} is trained first, once, and kept in {path.parent.relative_to(ROOT)}")
-            images, labels, changes = digits.train_images, digits.train_labels, own.augmentation
-            batches = InMemoryLoader(
-                images, labels, own.batch_size, augmentation=changes, shuffle=True, seed=own.seed, device=device
-            )
-            tested = {"held-out": InMemoryLoader(digits.test_images, digits.test_labels, 1000, device=device)}
-            loops.fit(network, batches, tested, own, dataclasses.replace(options, protocol="held-out"))
-            write_atomically(path, records.weights(network))
-    try:
-        load_model(network, path)
-    except (SafetensorError, RuntimeError, OSError):
-        raise UserError(f"The teacher in {path} is damaged; remove the file, and it is trained again.") from None
+        images, labels = digits.train_images, digits.train_labels
+        moves = {"augmentation": own.augmentation, "shuffle": True, "seed": own.seed}
+        batches = InMemoryLoader(images, labels, own.batch_size, **moves, device=device)
+        tested = {"held-out": InMemoryLoader(digits.test_images, digits.test_labels, 1000, device=device)}
+        try:
+            loops.fit(network, batches, tested, own, asked, checkpoint)
+        except loops.Interrupted:
+            raise loops.Interrupted(
+                "Interrupted while the teacher was trained; the same command goes on with it."
+            ) from None
     return network

@@ -1,4 +1,4 @@
-"""One run in a folder at a time."""
+"""One run in a folder at a time, and one writer of a file."""
 
 import contextlib
 from collections.abc import Iterator
@@ -33,6 +33,22 @@ def alone(folder: Path) -> Iterator[None]:
         pass
     try:
         remove_leftovers(folder)
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def in_turn(path: Path, seconds: float = -1) -> Iterator[None]:
+    """Hold the lock file `path` after whoever has it now; where the file system has no locks, go on without.
+
+    Raises filelock.Timeout when it is still held after so many seconds (-1: wait for ever), and OSError.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(path, timeout=seconds)
+    with contextlib.suppress(NotImplementedError):
+        lock.acquire()
+    try:
         yield
     finally:
         lock.release()

@@ -17,6 +17,7 @@ import pooch
 import requests
 from tqdm import tqdm
 
+from common import locks
 from common.errors import UserError
 from common.files import write_atomically
 
@@ -75,7 +76,7 @@ def _from_cache(folder):
         return contents
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(folder / ".lock", timeout=LOCK_SECONDS):
+        with locks.in_turn(folder / ".lock", LOCK_SECONDS):
             contents, faults = _survey(folder)  # another run may have downloaded in the meantime
             for name, fault in faults.items():
                 print(f"{fault}: downloading it to {folder}", file=sys.stderr)

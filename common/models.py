@@ -20,7 +20,8 @@ NETWORKS = {
     "S7/block2": networks.S7Block3,  # block 3 keeps block 2's network and trains it by another recipe
     "S7/block3": networks.S7Block3,
     "S7/block4": own_networks.S7Block4,
-    "S7/block4_relu": own_networks.S7Block4ReLU,  # rungs of block 4's ladder
+    "S7/block4_one_look": own_networks.S7Block4OneLook,  # rungs of block 4's ladder
+    "S7/block4_relu": own_networks.S7Block4ReLU,
     "S7/block4_dense": own_networks.S7Block4Dense,
     "S7/teacher": own_networks.S7Teacher,
     "S8/sprint": small_networks.S8Sprint,

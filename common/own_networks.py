@@ -5,7 +5,7 @@ A network that differs from another in one thing, for a comparison, is a subclas
 
 from torch import Tensor, nn
 
-from common.layers import Dropout
+from common.layers import Dropout, vote
 
 
 class S7Block4Dense(nn.Module):
@@ -39,7 +39,7 @@ class S7Block4Dense(nn.Module):
         return self.layers(images)
 
 
-class S7Block4(nn.Module):
+class S7Block4OneLook(nn.Module):
     """7,552 parameters: separable convolutions, a 3x3 kernel for each channel and then 1x1 kernels that mix them."""
 
     activation = nn.SiLU
@@ -75,7 +75,14 @@ class S7Block4(nn.Module):
         return self.layers(images)
 
 
-class S7Block4ReLU(S7Block4):
+class S7Block4(S7Block4OneLook):
+    """The same 7,552 parameters, which in a test look at each image several times (`common.layers.LOOKS`)."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images) if self.training else vote(super().forward, images)
+
+
+class S7Block4ReLU(S7Block4OneLook):
     """Block 4's network with the sources' activation, for the ladder."""
 
     activation = nn.ReLU

@@ -19,11 +19,10 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import filelock
 import torch
 from tqdm import tqdm
 
-from common import compare, models, records, search
+from common import compare, locks, models, records, search
 from common.errors import UserError
 from common.files import write_together
 from common.notebooks import kernel_environment
@@ -181,7 +180,7 @@ class Study:
 
     def _add(self, found: dict) -> None:
         """Add a finished run to the step's record, which another study may have changed in the meantime."""
-        with filelock.FileLock(ROOT / "runs" / "study" / f"{self.name}.lock"):
+        with locks.in_turn(ROOT / "runs" / "study" / f"{self.name}.lock"):
             record = records.load(self.record) if self.record.exists() else {"step": self.step, "runs": []}
             beside = {}
             if self.validate:

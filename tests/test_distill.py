@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import shutil
 
 import pytest
 import torch
@@ -62,13 +63,40 @@ def test_a_teacher_is_trained_once_and_draws_nothing_from_the_students_generator
     before = torch.random.get_rng_state()
     first = distill.teacher(RECIPE, digits, asked, CPU)
     assert torch.equal(before, torch.random.get_rng_state())
-    assert "is trained first" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert said.count("teacher    S7/block4_dense") == 1
+    assert said.count("epoch ") == RECIPE.epochs
     untrained = models.build("S7/block4_dense").state_dict()
     assert not torch.equal(first.state_dict()["layers.0.0.weight"], untrained["layers.0.0.weight"])
-    monkeypatch.setattr(loops, "fit", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(loops, "train_epoch", lambda *_: pytest.fail("trained again"))
     again = distill.teacher(dataclasses.replace(RECIPE, seed=2), digits, asked, CPU)
+    assert capsys.readouterr().out == said
     for name, tensor in again.state_dict().items():
         assert torch.equal(tensor, first.state_dict()[name])
+
+
+def test_a_teacher_that_was_interrupted_is_trained_to_the_end(asked, monkeypatch, capsys):
+    digits, epochs = data.load("builtin", limit=64), loops.train_epoch
+    whole = distill.teacher(RECIPE, digits, asked, CPU)
+    said = capsys.readouterr().out
+    shutil.rmtree(asked.out / "runs")
+
+    def once(*arguments):
+        monkeypatch.setattr(loops, "train_epoch", interrupt)
+        return epochs(*arguments)
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loops, "train_epoch", once)
+    with pytest.raises(loops.Interrupted, match="the same command goes on with it"):
+        distill.teacher(RECIPE, digits, asked, CPU)
+    monkeypatch.setattr(loops, "train_epoch", epochs)
+    capsys.readouterr()
+    for tensor, other in zip(distill.teacher(RECIPE, digits, asked, CPU).parameters(), whole.parameters(), strict=True):
+        assert torch.equal(tensor, other)
+    losses = [[line.rsplit("%", 1)[0] for line in text.splitlines()] for text in (said, capsys.readouterr().out)]
+    assert losses[0] == losses[1]  # all but the seconds
 
 
 def test_other_images_and_other_recipes_have_teachers_of_their_own(asked):
@@ -78,14 +106,14 @@ def test_other_images_and_other_recipes_have_teachers_of_their_own(asked):
     distill.teacher(
         dataclasses.replace(recipe, augmentation=Augmentation(rotation=5)), data.load("builtin", limit=64), asked, CPU
     )
-    assert len(list((asked.out / "runs" / "teachers").glob("*.safetensors"))) == 3
+    assert len(list((asked.out / "runs" / "teachers").glob("*/checkpoint.pt"))) == 3
 
 
 def test_a_damaged_teacher_is_one_sentence(asked):
     digits, recipe = data.load("builtin", limit=64), dataclasses.replace(RECIPE, epochs=1)
     distill.teacher(recipe, digits, asked, CPU)
-    next((asked.out / "runs" / "teachers").glob("*.safetensors")).write_bytes(b"nothing")
-    with pytest.raises(UserError, match="damaged; remove the file"):
+    next((asked.out / "runs" / "teachers").glob("*/checkpoint.pt")).write_bytes(b"nothing")
+    with pytest.raises(UserError, match="damaged or holds more than weights"):
         distill.teacher(recipe, digits, asked, CPU)
 
 
