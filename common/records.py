@@ -140,6 +140,11 @@ def load(path_or_step: Path | str) -> dict:
     return record
 
 
+def load_if_any(step: str) -> dict:
+    """The step's record, or one without runs: a new step trains before it has a record, and its study fills it."""
+    return load(step) if path_of(step).exists() else {"step": step, "runs": []}
+
+
 def add_run(record: dict, run: dict) -> dict:
     """The record with the run in it; a run of the same seed and protocol is replaced."""
 

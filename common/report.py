@@ -60,7 +60,7 @@ def verdict(targets: tuple[Target, ...], record: dict, digits: Digits) -> str:
 
 def recorded(step: str, targets: tuple[Target, ...]) -> str:
     """The recorded full runs, a line for each seed, then their mean and spread, then how many seeds met each target."""
-    record = _record_if_any(step)
+    record = records.load_if_any(step)
     runs = records.runs(record)
     if not runs:
         return NOTHING_YET
@@ -91,7 +91,7 @@ def bars(step: str, bounds: dict[str, float]) -> str:
     The bounds are least values of "seeds", "mean", "minimum", and "last three": the lowest accuracy of any seed in any
     of its last three epochs.
     """
-    record = _record_if_any(step)
+    record = records.load_if_any(step)
     if not records.runs(record):
         return NOTHING_YET
     measured = compare.summary(record) | {"last three": compare.lowest(records.runs(record), 3)}
@@ -110,7 +110,7 @@ def claims(step: str, claimed: dict[int, int]) -> str:
 
     `claimed` maps an epoch to the number of images that the source counted as correct by its protocol.
     """
-    record = _record_if_any(step)
+    record = records.load_if_any(step)
     if not records.runs(record, "source") or not records.runs(record):
         return NOTHING_YET
     lines = [f"{'recorded':<11}{'epoch':>5}{'claimed':>11}{'its protocol, our seeds':>34}{'held-out':>28}"]
@@ -120,11 +120,6 @@ def claims(step: str, claimed: dict[int, int]) -> str:
         ours = [f"{number(side.mean)} ({' '.join(f'{value:.2f}' for value in side.accuracies)})" for side in sides]
         lines.append(f"{'recorded':<11}{epoch:>5}{number(100 * correct / total):>11}{ours[0]:>34}{ours[1]:>28}")
     return "\n".join(lines)
-
-
-def _record_if_any(step: str) -> dict:
-    """The step's record, or one without runs: a new step trains before it has a record, and its study fills it."""
-    return records.load(step) if records.path_of(step).exists() else {"step": step, "runs": []}
 
 
 def save(folder: Path, record: dict, model: nn.Module) -> None:

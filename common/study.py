@@ -181,7 +181,7 @@ class Study:
     def _add(self, found: dict) -> None:
         """Add a finished run to the step's record, which another study may have changed in the meantime."""
         with locks.in_turn(ROOT / "runs" / "study" / f"{self.name}.lock"):
-            record = records.load(self.record) if self.record.exists() else {"step": self.step, "runs": []}
+            record = records.load_if_any(self.name) | {"step": self.step}
             beside = {}
             if self.validate:
                 record = search.add(record, self.change, found)

@@ -67,10 +67,10 @@ def test_one_seed_has_no_spread_to_report(tmp_path, monkeypatch):
 
 def test_a_bar_is_met_or_missed_without_rounding(monkeypatch):
     runs = run(1, correct=(1, 9_945, 9_950, 9_958)), run(2, correct=(1, 9_944, 9_950, 9_957))
-    monkeypatch.setattr(report, "_record_if_any", lambda _: record(*runs))
+    monkeypatch.setattr(records, "load_if_any", lambda _: record(*runs))
     said = report.bars("S7/block3", {"seeds": 2, "mean": 99.58, "minimum": 99.57, "last three": 99.45}).splitlines()
     assert [line.split("  ")[-1] for line in said] == ["met", "missed by 0.005", "met", "missed by 0.01"]
-    monkeypatch.setattr(report, "_record_if_any", lambda _: record())
+    monkeypatch.setattr(records, "load_if_any", lambda _: record())
     assert report.bars("S7/block3", {"mean": 1.0}) == report.NOTHING_YET
 
 

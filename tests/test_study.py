@@ -7,9 +7,10 @@ import subprocess
 import sys
 import time
 
+import filelock
 import pytest
 
-from common import records, study
+from common import locks, records, study
 from common.errors import UserError
 from common.recipe import ROOT
 
@@ -226,7 +227,7 @@ def test_ctrl_c_stops_every_run_and_is_one_sentence(tmp_path):
 import sys
 sys.path.insert(0, {str(ROOT)!r})
 import pathlib
-from common import records, study
+from common import locks, records, study
 root = pathlib.Path({str(tmp_path)!r})
 study.ROOT = records.ROOT = root
 lesson = root / "sessions" / "S7" / "block3.py"
@@ -247,3 +248,20 @@ study.main(["S7/block3", "--seeds", "2", "--jobs", "2"])
     for path in tmp_path.glob("begun-*"):
         with pytest.raises(ProcessLookupError):
             os.kill(int(path.name.removeprefix("begun-")), 0)
+
+
+def test_a_turn_is_waited_for_and_a_file_system_without_locks_is_no_obstacle(tmp_path, monkeypatch):
+    path = tmp_path / "new" / "turn.lock"
+    with locks.in_turn(path), pytest.raises(filelock.Timeout), locks.in_turn(path, seconds=0):
+        pytest.fail("two had their turn at once")
+    with locks.in_turn(path, seconds=0):
+        pass
+
+    def refuse(_lock, *_, **__):
+        raise NotImplementedError("no locks here")
+
+    monkeypatch.setattr(filelock.FileLock, "_acquire", refuse)
+    went_on = False
+    with locks.in_turn(path, seconds=0):
+        went_on = True
+    assert went_on

@@ -625,14 +625,9 @@ for p in (0.01, 0.05, 0.25):
 
 
 # %%
-def record_of(step: str) -> dict:
-    """The step's record, or an empty one."""
-    return records.load(step) if records.path_of(step).exists() else {"runs": []}
-
-
 def validated(some: Recipe) -> dict[int, float]:
     """The recipe's last-epoch accuracy on the validation images, in per cent, by seed."""
-    tried = record_of(some.step).get("search", [])
+    tried = records.load_if_any(some.step).get("search", [])
     same = (trial for trial in tried if records.recipe_of(some.step, trial["recipe"]) == some)
     return search.accuracies(next(same, None))
 
@@ -668,7 +663,7 @@ except UserError:
 # differs from the recipe. Block 4 says what keeps the test images out of such a search.
 
 # %%
-tried = record_of(planned.step).get("search", [])
+tried = records.load_if_any(planned.step).get("search", [])
 print(f"{'recorded':<11}{len(tried)} recipes tried, {sum(len(trial['runs']) for trial in tried)} runs")
 for trial in tried:
     change = difference(planned, records.recipe_of(planned.step, trial["recipe"])) or "the recipe as it stands"
