@@ -118,7 +118,7 @@ class S7Teacher(nn.Module):
 
 
 class S6Part2Step4(nn.Module):
-    """19,760 parameters: separable convolutions on three scales, averaged over the last map; in a test, several looks."""
+    """19,760 parameters: separable convolutions on three scales, one average; several looks in a test."""
 
     dropout = 0.0
 

@@ -16,22 +16,25 @@
 #
 # Block 3 ended at 99.34 %<!--S7/block3 mean-->, with a learning rate that never falls and a test curve that never
 # settles. This block is ours, not a source's. It takes ten steps away from block 3, each of them well known: seven
-# change how the parameters are trained, two how they are spent, and one how often they are asked. A bag of tricks would be easy to hand out.
-# Here it is a ladder: every rung adds one thing to the rung below, is trained with several seeds, and is measured on
-# training images that were set aside for the purpose. So each trick has to show what it is worth in this company, and
-# some may turn out to be worth nothing that can be told from chance. Only then does the whole meet the test images.
+# change how the parameters are trained, two how they are spent, and one how often they are asked. A bag of tricks
+# would be easy to hand out. Here it is a ladder: every rung adds one thing to the rung below, is trained with several
+# seeds, and is measured on training images that were set aside for the purpose. So each trick has to show what it is
+# worth in this company, and some may turn out to be worth nothing that can be told from chance. Only then does the
+# whole meet the test images.
 #
 # **What you'll do**
 #
 # 1. Build the ladder downwards from its top: eleven recipes, each one change away from the next.
 # 2. Look at a digit under the new augmentation, and work out by how many pixels it moves.
-# 3. Split a convolution in two, and count what that saves and what it gives up.
-# 4. Take apart what moves the weights: the one-cycle rate, Nesterov momentum, weight decay, a running mean.
+# 3. Split a convolution in two, count what that saves and what it gives up, and have a network look nine times.
+# 4. Take apart what moves the weights: the one-cycle rate, Nesterov momentum, weight decay, a running mean, a
+#    teacher.
 # 5. Read the ladder as it was measured, and say for each rung whether its difference can be told from chance.
 # 6. Train the top rung, and hold the recorded seeds against bars that leave no room for a lucky one.
 #
-# **What you'll learn**: separable convolutions, learning-rate schedules, what weight decay does in front of a
-# BatchNorm, averaging of weights, ablation, the paired comparison, and what looking often does to a p-value.
+# **What you'll learn**: separable convolutions, test-time augmentation, learning-rate schedules, what weight decay
+# does in front of a BatchNorm, averaging of weights, distillation, ablation, the paired comparison, and what looking
+# often does to a p-value.
 #
 # **What you'll need**: [block 3](block3.ipynb), for the network, the receptive field and the standard error. A
 # recorded seed took ?<!--S7/block4 minutes--> on the machine that the record names.
@@ -252,8 +255,8 @@ print(f"{len(starts[1]):,} first weights, equal to block 3's: {torch.equal(*star
 # layer: first every channel gets one 3x3 kernel for itself (*depthwise*, 9 C weights), then a 1x1 convolution mixes
 # the channels at each pixel (*pointwise*, C D weights). Sifre worked this out in his thesis (2014), and MobileNet
 # (Howard et al. 2017, [arXiv 1704.04861](https://arxiv.org/abs/1704.04861)) is built of nothing else. What is given
-# up is freedom: all D outputs see an input channel through the same 3x3 kernel, and can only weigh what it gives. What
-# is gained is width. Block 3 can afford 16 channels where this network has 32 and 40:
+# up is freedom: all D outputs see an input channel through the same 3x3 kernel, and can only weigh what it gives.
+# What is gained is width. Block 3 can afford 16 channels where this network has 32 and 40:
 
 # %%
 print(f"{'from C to D channels':<22}{'dense, 9 C D':>14}{'separable, 9 C + C D':>22}{'ratio':>8}")
@@ -283,8 +286,8 @@ for name, function in (("ReLU", nn.ReLU()), ("SiLU", nn.SiLU())):
     print(f"{'its slope':<12}" + "".join(f"{slope:>9.3f}" for slope in slopes.tolist()))
 
 # %% [markdown]
-# **Nine looks.** The top rung leaves the training as it is. A digit that is shifted by a pixel, turned by 8 degrees or
-# made a little smaller is the same digit, and in training the network has met it in all these ways. Its answers
+# **Nine looks.** The top rung leaves the training as it is. A digit that is shifted by a pixel, turned by 8 degrees
+# or made a little smaller is the same digit, and in training the network has met it in all these ways. Its answers
 # differ all the same, and where it is in doubt they differ most. So in a test this network looks at each image nine
 # times and averages its nine scores; `forward` above takes that way when the network is not in training. It is a
 # committee of nine that share their 7,552 numbers, and its price is nine times the multiply-adds of one look, in
@@ -323,8 +326,8 @@ print(anatomy.summary(model))
 # Two max-pools instead of block 3's one halve the map twice, and so the reach of a 3x3 kernel grows from 2 pixels to
 # 4 and to 8. After the last convolution the receptive field is 32x32 pixels, the whole image. Most of the
 # multiply-adds are spent before the first pool, where the maps are large and the channels few; most of the parameters
-# behind it, where it is the other way round. With all that, a look of this network takes less than two thirds of block
-# 3's multiply-adds; the table counts one look.
+# behind it, where it is the other way round. With all that, a look of this network takes less than two thirds of
+# block 3's multiply-adds; the table counts one look.
 
 # %%
 print(anatomy.table(model))
@@ -441,7 +444,8 @@ plots.show(figure, options.out, "nesterov")
 # Weight decay adds to each gradient a little of the weight itself, g + d w, so that a weight that no image needs
 # shrinks towards 0: by the factor 1 - rate d in a step, and with momentum by about 1 - rate d / (1 - m). The textbook
 # calls that a preference for simple functions. In front of a BatchNorm that cannot be the reason: double a kernel,
-# and the values behind it double, and the BatchNorm divides by their standard deviation, which has doubled too. But for the tiny constant that BatchNorm adds to the variance, the function has not changed at all. Only the last
+# and the values behind it double, and the BatchNorm divides by their standard deviation, which has doubled too. But
+# for the tiny constant that BatchNorm adds to the variance, the function has not changed at all. Only the last
 # convolution, which has no BatchNorm behind it, is different.
 
 # %%
@@ -542,8 +546,8 @@ for temperature in (1, 3, 6):
 
 # %% [markdown]
 # Is that still the same budget? The network that is tested has its 7,552 parameters and has trained for 15 epochs,
-# and it needs no teacher to answer. The *training* has cost more: 15 epochs of the teacher, once for all seeds, and in
-# each step of the student the teacher's answers. The seconds in the record are the student's own.
+# and it needs no teacher to answer. The *training* has cost more: 15 epochs of the teacher, once for all seeds, and
+# in each step of the student the teacher's answers. The seconds in the record are the student's own.
 
 # %% [markdown]
 # ### The ladder, measured
@@ -657,10 +661,9 @@ for trial in tried:
 # ### The run
 #
 # What is left is to train the top rung once, on all training images. The rate in the log is that of the epoch's first
-# batch. The training numbers are of the weights that are moving, on augmented images. The test numbers are of their
-# running mean, on images as they are. (In its first steps
-# the mean keeps less than the recipe says, (1 + n) / (10 + n) after n of them, so that it soon forgets the untrained
-# network.)
+# batch. The training numbers are of the weights that are moving, on augmented images, of which each is seen once. The
+# test numbers are of their running mean, by nine looks at each image. (In its first steps the mean keeps less than
+# the recipe says, (1 + n) / (10 + n) after n of them, so that it soon forgets the untrained network.)
 #
 # First comes the teacher: the lines of its epochs stand above the network's own. It is kept in `runs/teachers`, so
 # the next seed finds it there.
@@ -721,11 +724,12 @@ if len(recorded_runs) > 1:
             )
 
 # %% [markdown]
-# In words: over ?<!--S7/block4 seeds--> seeds the mean is ?<!--S7/block4 mean-->, with a 95 % interval from
-# ?<!--S7/block4 low--> to ?<!--S7/block4 high-->. The lowest seed is at ?<!--S7/block4 minimum-->, the highest at
-# ?<!--S7/block4 maximum-->. The lowest of all numbers in the last three epochs is ?<!--S7/block4 lowest3-->, and in
-# the last five ?<!--S7/block4 lowest5-->. Block 3, with 352 parameters more: mean
-# 99.34 %<!--S7/block3 mean-->, lowest in the last three epochs ?<!--S7/block3 lowest3-->.
+# In words: over ?<!--S7/block4 seeds--> seeds the mean is ?<!--S7/block4 mean-->, with a 95 % interval
+# from ?<!--S7/block4 low--> to ?<!--S7/block4 high-->. The lowest seed is at
+# ?<!--S7/block4 minimum-->, the highest at ?<!--S7/block4 maximum-->. The lowest of all numbers in the
+# last three epochs is ?<!--S7/block4 lowest3-->, and in the last five ?<!--S7/block4 lowest5-->. Block
+# 3, with 352 parameters more: mean 99.34 %<!--S7/block3 mean-->, lowest in the last three epochs
+# ?<!--S7/block3 lowest3-->.
 
 # %% [markdown]
 # ## The mistakes
@@ -761,11 +765,12 @@ plots.show(plots.confusion(digits.test_labels, predictions), options.out, "confu
 # %% [markdown]
 # ## Analysis
 #
-# **What was changed, and what was not.** The budget is block 3's, and so is the assignment's bound of 15 epochs, where
-# block 2 took 20. In the mean over the recorded seeds, mistakes in 10,000: block 3 66<!--S7/block3 wrong-->, block 2
-# 50<!--S7/block2 wrong-->, this block ?<!--S7/block4 wrong-->. Up to rung 6 the network is block 3's without its
-# dropout, and what lies between it and block 3 is training alone: block 3 did not show what its network can do, but
-# what its recipe can do with it. What the two rungs above add is the network's.
+# **What was changed, and what was not.** The budget is block 3's, and so is the assignment's bound of 15 epochs,
+# where block 2 took 20. In the mean over the recorded seeds, mistakes in 10,000: block 3 66<!--S7/block3 wrong-->,
+# block 2 50<!--S7/block2 wrong-->, this block ?<!--S7/block4 wrong-->. Up to rung 6 the network is block 3's
+# without its dropout, and what lies between it and block 3 is training alone: block 3 did not show what its network
+# can do, but what its recipe can do with it. What rungs 7 and 8 add is the network's. Rung 9 is training again, and
+# rung 10 is neither: it is the same weights, asked nine times.
 #
 # **Which change did it.** The table of the ladder is the answer, as far as there is one: the rungs with *gain* in
 # their last column. About those with *not told apart* the honest sentence is that their effect, if there is one, is
@@ -773,15 +778,15 @@ plots.show(plots.confusion(digits.test_labels, predictions), options.out, "confu
 # because they have been shown to help.
 #
 # **The end of the run.** Had we reported each seed's best epoch instead of its last, the mean would be
-# ?<!--S7/block4 flattery--> higher here, and ?<!--S7/block3 flattery--> higher in block 3. This number is what
-# choosing an epoch by the test images buys, and it is also a measure of how restless the last epochs are. The rate
-# goes to nearly 0, so the last epoch has less of a chance to be an unlucky one.
+# ?<!--S7/block4 flattery--> higher here, and ?<!--S7/block3 flattery--> higher in block 3. This number
+# is what choosing an epoch by the test images buys, and it is also a measure of how restless the last epochs are. The
+# rate goes to nearly 0, so the last epoch has less of a chance to be an unlucky one.
 #
 # **Is there anything left to overfit?** As it meets them, in the last epoch, the network reads
-# ?<!--S7/block4 training--> of its training images, and ?<!--S7/block4 mean--> of the test images. In block 3 it was
-# 99.01 %<!--S7/block3 training--> and 99.34 %<!--S7/block3 mean-->. The first number of either pair is about
-# augmented images, and ours are augmented more. It says how hard the exercise is, not how well it was learned, and
-# the two first numbers must not be compared with each other.
+# ?<!--S7/block4 training--> of its training images, and ?<!--S7/block4 mean--> of the test images. In
+# block 3 it was 99.01 %<!--S7/block3 training--> and 99.34 %<!--S7/block3 mean-->. The first number of either pair is
+# about augmented images, and ours are augmented more. It says how hard the exercise is, not how well it was learned,
+# and the two first numbers must not be compared with each other.
 #
 # **What the bars show.** Several bars about the same ten runs are not independent: the lowest of the last three
 # epochs cannot lie above the lowest seed. They are there for three different users: one who trains many times (the
@@ -929,9 +934,9 @@ check("ten comparisons, the level divided by ten", at_least_one(10, 0.05 / 10), 
 #     return 1 - (1 - level) ** comparisons
 # ```
 #
-# Divided by ten, the level is back where it was for one comparison. The rungs of a ladder are not quite independent, since
-# each stands in two comparisons: a lucky rung 3 makes rung 4 look bad. The division (Bonferroni's) holds all the
-# same, because it needs no independence.
+# Divided by ten, the level is back where it was for one comparison. The rungs of a ladder are not quite independent,
+# since each stands in two comparisons: a lucky rung 3 makes rung 4 look bad. The division (Bonferroni's) holds all
+# the same, because it needs no independence.
 #
 # </details>
 
@@ -944,8 +949,10 @@ check("ten comparisons, the level divided by ten", at_least_one(10, 0.05 / 10), 
 #    interpolation reads each new pixel from four old ones.
 # 3. The one-cycle rate is high in the middle and nearly 0 in the end. Nesterov momentum brakes earlier in steep
 #    valleys. Weight decay in front of a BatchNorm changes no function, but how far a step can turn a kernel. A
-#    running mean forgets in about 1 / (1 - a) steps.
+#    running mean forgets in about 1 / (1 - a) steps. A teacher's answers, softened by a temperature, say more than
+#    labels. Nine looks are a committee that shares its weights.
 # 4. One validation image is 0.02 points. Rungs that read the same images from the same seeds can be compared far more
 #    finely than either can be measured, and ten comparisons need a stricter level than one.
-# 5. ?<!--S7/block4 seeds--> seeds: mean ?<!--S7/block4 mean-->, lowest ?<!--S7/block4 minimum-->, lowest in the last
-#    three epochs ?<!--S7/block4 lowest3-->, on test images that had no part in any choice between recipes.
+# 5. ?<!--S7/block4 seeds--> seeds: mean ?<!--S7/block4 mean-->, lowest
+#    ?<!--S7/block4 minimum-->, lowest in the last three epochs ?<!--S7/block4 lowest3-->, on test
+#    images that had no part in any choice between recipes.
