@@ -37,9 +37,10 @@ class Dropout(nn.Dropout):
             return super().forward(values)
         seed = int(torch.randint(2**63 - 1, ()))
         words = np.random.SFC64(seed).random_raw(-(-values.numel() // 4))  # 64 bits are four draws
-        draws = torch.from_numpy(words.view(np.int16))[: values.numel()].view(values.shape)
-        kept = draws >= round(self.p * 2**16) - 2**15  # int16 runs from -2**15
-        return values * kept.to(values.dtype).mul_(1 / (1 - self.p))
+        kept = words.view(np.int16) >= round(self.p * 2**16) - 2**15  # from -2**15 on; four times faster than in torch
+        kept = torch.from_numpy(kept.view(np.uint8)[: values.numel()]).view(values.shape)
+        mask = torch.empty_like(values).copy_(kept)  # laid out like the values, else each product takes twice the time
+        return values * mask.mul_(1 / (1 - self.p))
 
 
 class Twice(nn.Module):
