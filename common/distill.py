@@ -51,13 +51,13 @@ def teacher(recipe: Recipe, digits: Digits, options: Options, device: torch.devi
 
     It is a run of its own, in a folder of runs/teachers whose name follows from all that its result depends on: every
     seed of a study goes on from the same checkpoint, and a study on validation images has a teacher that has not seen
-    them either. Trained or taken from there, its epochs are printed. Raises UserError where the checkpoint is damaged.
+    them either. Steps whose recipes differ in the network alone share it. Trained or taken from there, its epochs are printed. Raises UserError where the checkpoint is damaged.
     """
-    own = dataclasses.replace(recipe, network=recipe.teacher, teacher="", seed=1)
+    own = dataclasses.replace(recipe, step=recipe.teacher, network="", teacher="", seed=1)  # of any step that asks
     asked = dataclasses.replace(options, protocol="held-out", resume=False, out=ROOT / "runs" / "teachers")
     identity = json.dumps(Checkpoint(asked, own, digits, device).identity, sort_keys=True)
     folder = asked.out / hashlib.sha256(identity.encode()).hexdigest()[:16]
-    print(f"{'teacher':<11}{own.network}, kept in {folder.relative_to(ROOT).as_posix()}")
+    print(f"{'teacher':<11}{own.step}, kept in {folder.relative_to(ROOT).as_posix()}")
     with (
         torch.random.fork_rng(range(torch.cuda.device_count())),
         locks.in_turn(folder / "turn.lock"),  # of several seeds that start together, one trains it and the others wait
@@ -65,7 +65,7 @@ def teacher(recipe: Recipe, digits: Digits, options: Options, device: torch.devi
         asked = dataclasses.replace(asked, out=folder, resume=(folder / "checkpoint.pt").exists())
         checkpoint = Checkpoint(asked, own, digits, device)
         torch.manual_seed(own.seed)
-        network = models.build(own.network).to(device)
+        network = models.build(own.step).to(device)
         images, labels = digits.train_images, digits.train_labels
         moves = {"augmentation": own.augmentation, "shuffle": True, "seed": own.seed}
         batches = InMemoryLoader(images, labels, own.batch_size, **moves, device=device)
