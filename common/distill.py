@@ -50,8 +50,9 @@ def teacher(recipe: Recipe, digits: Digits, options: Options, device: torch.devi
     """The recipe's teacher, trained by the same recipe on the same training images, with seed 1.
 
     It is a run of its own, in a folder of runs/teachers whose name follows from all that its result depends on: every
-    seed of a study goes on from the same checkpoint, and a study on validation images has a teacher that has not seen
-    them either. Steps whose recipes differ in the network alone share it. Trained or taken from there, its epochs are printed. Raises UserError where the checkpoint is damaged.
+    seed of a study goes on from the same checkpoint, and so does every step whose recipe differs in the network alone;
+    a study on validation images has a teacher that has not seen them either. Trained or taken from there, its epochs
+    are printed. Raises UserError where the checkpoint is damaged.
     """
     own = dataclasses.replace(recipe, step=recipe.teacher, network="", teacher="", seed=1)  # of any step that asks
     asked = dataclasses.replace(options, protocol="held-out", resume=False, out=ROOT / "runs" / "teachers")
