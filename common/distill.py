@@ -58,7 +58,7 @@ def teacher(recipe: Recipe, digits: Digits, options: Options, device: torch.devi
     asked = dataclasses.replace(options, protocol="held-out", resume=False, out=ROOT / "runs" / "teachers")
     identity = json.dumps(Checkpoint(asked, own, digits, device).identity, sort_keys=True)
     folder = asked.out / hashlib.sha256(identity.encode()).hexdigest()[:16]
-    print(f"{'teacher':<11}{own.step}, kept in {folder.relative_to(ROOT).as_posix()}")
+    print(f"{'teacher':<11}{own.step}, trained by the same recipe, kept in runs/teachers")
     with (
         torch.random.fork_rng(range(torch.cuda.device_count())),
         locks.in_turn(folder / "turn.lock"),  # of several seeds that start together, one trains it and the others wait
