@@ -5,8 +5,7 @@ A network that differs from another in one thing, for a comparison, is a subclas
 
 from torch import Tensor, nn
 
-from common.layers import Dropout
-from common.looks import vote
+from common.layers import Dropout, vote
 
 
 class S7Block4Dense(nn.Module):
@@ -77,7 +76,7 @@ class S7Block4OneLook(nn.Module):
 
 
 class S7Block4(S7Block4OneLook):
-    """The same 7,552 parameters, which in a test look at each image several times (`common.looks.LOOKS`)."""
+    """The same 7,552 parameters, which in a test look at each image several times (`common.layers.LOOKS`)."""
 
     def forward(self, images: Tensor) -> Tensor:
         return super().forward(images) if self.training else vote(super().forward, images)

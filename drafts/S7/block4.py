@@ -100,7 +100,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from common import anatomy, compare, data, distill, looks, loops, models, optim, plots, records, report, search
+from common import anatomy, compare, data, distill, layers, loops, models, optim, plots, records, report, search
 from common.changes import difference
 from common.checkpoints import Checkpoint
 from common.errors import UserError
@@ -303,11 +303,11 @@ for name, function in (("ReLU", nn.ReLU()), ("SiLU", nn.SiLU())):
 block3 = models.load_trained("S7/block3")
 tried = next(iter(InMemoryLoader(digits.train_images[:1000], digits.train_labels[:1000], 1000)))
 with torch.no_grad():
-    each = torch.stack([block3(seen) for seen in looks.seen(tried[0]).split(len(tried[1]))]).exp()  # [9, N, 10]
+    each = torch.stack([block3(seen) for seen in layers.looks(tried[0]).split(len(tried[1]))]).exp()  # [9, N, 10]
     right = each[:, torch.arange(len(tried[1])), tried[1]]
     doubtful = int(right.std(dim=0).argmax())
-    label, together = int(tried[1][doubtful]), looks.vote(block3, tried[0][doubtful, None]).exp()[0]
-seen = looks.seen(tried[0][doubtful, None]) * STD + MEAN
+    label, together = int(tried[1][doubtful]), layers.vote(block3, tried[0][doubtful, None]).exp()[0]
+seen = layers.looks(tried[0][doubtful, None]) * STD + MEAN
 titles = [f"{label}: {probability:.2f}" for probability in right[:, doubtful]]
 plots.show(plots.grid(seen.squeeze(1), titles, title="nine looks at one digit"), options.out, "looks")
 
