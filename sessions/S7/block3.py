@@ -35,11 +35,11 @@
 # **What you'll need**: a little PyTorch (a module, an optimizer). The full run takes about 4 minutes on 2 CPU cores
 # (we have not timed it on a GPU). `python3 course.py run S7/block3 --quick` goes through every step in seconds.
 #
-# *Before this*: [block 2](block2.ipynb), the same network with another recipe. *After this*: block 4, the same
-# network once more, trained to meet the targets. The [map of the steps](../../README.md#the-map-of-the-steps) shows
-# which of them are here. To run it in the cloud: [Colab](https://colab.research.google.com/github/) opens a notebook
-# from your copy of the repository, and the [README](../../README.md#by-hand) has the two lines that install the
-# course there.
+# *Before this*: [block 2](block2.ipynb), the same network with another recipe. *After this*: [block 4](block4.ipynb),
+# our own: the same budget, trained and spent in another way. All steps are on the
+# [map](../../README.md#the-map-of-the-steps). To run it in the cloud:
+# [Colab](https://colab.research.google.com/github/) opens a notebook from your copy of the repository, and the
+# [README](../../README.md#by-hand) has the two lines that install the course there.
 
 # %% [markdown]
 # ## Target
@@ -310,8 +310,8 @@ plots.show(plots.confusion(digits.test_labels, predictions), options.out, "confu
 # (99.26 %<!--S7/block3 mean at 7--> on average after epoch 7, 99.34 %<!--S7/block3 mean--> after epoch 14) and then
 # climb slowly, with jumps of several images from one epoch to the next. A learning rate that never falls keeps them
 # jumping. That this needs no other network, [block 2](block2.ipynb) has shown: the same one, its learning rate a
-# tenth for the last five of 20 epochs, is at 99.50 %<!--S7/block2 mean-->. The next step keeps the network too, and
-# lets the learning rate come down within 15 epochs.
+# tenth for the last five of 20 epochs, is at 99.50 %<!--S7/block2 mean-->. [Block 4](block4.ipynb) lets it come down
+# within 15 epochs, and then goes on, one change at a time.
 
 # %% [markdown]
 # ## Exercises
