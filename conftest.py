@@ -1,6 +1,7 @@
 """How `pytest --nbval` runs the notebooks: quick on the built-in digits, or with `--full` on MNIST."""
 
 import os
+import signal
 from queue import Empty
 from unittest import mock
 
@@ -25,6 +26,8 @@ def pytest_configure(config):
     config.option.nbval_sanitize_with = config.option.nbval_sanitize_with or str(config.rootpath / "nbval.ini")
     RunningKernel.await_reply = _await_reply
     os.environ.update(absolute_folders())  # tests start processes in other folders
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # inherited from a shell's background job, and handed on to
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # the processes that tests mean to interrupt
     if config.getoption("--full") and config.option.nbval:
         get_mnist()
 
