@@ -798,8 +798,8 @@ plots.show(plots.confusion(digits.test_labels, predictions), options.out, "confu
 # and the part *Result* prints them. Between the last two lie the teacher and the nine looks. The run above keeps most
 # of its distance from rung 8 with a single look, so most of it is the teacher's.
 #
-# **The end of the run.** Had we reported each seed's best epoch instead of its last, the mean would be 0.02
-# points<!--S7/block4 flattery--> higher here, and 0.06 points<!--S7/block3 flattery--> higher in block 3. This number
+# **The end of the run.** Had we reported each seed's best epoch instead of its last, the mean would be
+# 0.02 points<!--S7/block4 flattery--> higher here, and 0.06 points<!--S7/block3 flattery--> higher in block 3. This number
 # is what choosing an epoch by the test images buys, and it is also a measure of how restless the last epochs are. The
 # rate goes to nearly 0, so the last epoch has less of a chance to be an unlucky one.
 #
