@@ -15,7 +15,7 @@ NETWORKS = {
     "S6/part2_step2_fixed": networks.S6Part2Step2Fixed,
     "S6/part2_step3_global_pooling": networks.S6Part2Step3,
     "S6/part2_step4_under_20k": own_networks.S6Part2Step4,
-    "S6/part2_step4_dropout": own_networks.S6Part2Step4Dropout,
+    "S6/part2_step4_no_dropout": own_networks.S6Part2Step4NoDropout,
     "S7/block1": networks.S7Block1,
     "S7/block2": networks.S7Block3,  # block 3 keeps block 2's network and trains it by another recipe
     "S7/block3": networks.S7Block3,

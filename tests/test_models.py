@@ -52,7 +52,7 @@ SHAPES = {
         (16, 12, 12), (16, 12, 12), (16, 6, 6), (16, 6, 6), (16, 4, 4), (16, 1, 1), (10, 1, 1),
     ],
 }  # fmt: skip
-SHAPES["S6/part2_step4_dropout"] = SHAPES["S6/part2_step4_under_20k"]
+SHAPES["S6/part2_step4_no_dropout"] = SHAPES["S6/part2_step4_under_20k"]
 SHAPES["S7/block4_dense"] = SHAPES["S7/block3"]
 SHAPES["S7/block4_relu"] = SHAPES["S7/block4_one_look"] = SHAPES["S7/block4"]
 
@@ -81,7 +81,7 @@ PARAMETERS = {
     "S6/part2_step2_fixed": 11_050,
     "S6/part2_step3_global_pooling": 17_118,
     "S6/part2_step4_under_20k": 19_760,
-    "S6/part2_step4_dropout": 19_760,
+    "S6/part2_step4_no_dropout": 19_760,
     "S7/block1": 16_562,
     "S7/block2": 7_904,
     "S7/block3": 7_904,
