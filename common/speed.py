@@ -30,11 +30,15 @@ def has_batchnorm(model: nn.Module) -> bool:
 def piece_size(model: nn.Module, training: bool = True) -> int:
     """How many images at a time `common.loops` sends through the network.
 
-    On a CPU, 64: what a layer has written is then still in the cache when the next one reads it. A network with
-    BatchNorm trains on the whole batch at once, for its means are the batch's; a GPU needs it whole to be kept busy.
+    On a CPU, 64: what a layer has written is then still in the cache when the next one reads it. In a test 32, for some
+    networks look at each image nine times (`common.layers.vote`), and the heap ends at blocks of 32 MB (`keep_memory`).
+    A network with BatchNorm trains on the whole batch at once, for its means are the batch's; a GPU needs it whole to
+    be kept busy.
     """
     whole = 2**62
-    return 64 if _on_cpu(model) and not (training and has_batchnorm(model)) else whole
+    if not _on_cpu(model) or (training and has_batchnorm(model)):
+        return whole
+    return 64 if training else 32
 
 
 def arrange(model: nn.Module) -> None:
