@@ -37,6 +37,7 @@
 # `python3 course.py run S6/part2_step3_global_pooling --quick` goes through every step in seconds.
 #
 # *Before this*: [step 2](part2_step2_strided.ipynb), strided convolutions. *After this*:
+# [step 4](part2_step4_under_20k.ipynb), a network of our own for the same budget; or at once
 # [S7 block 1](../S7/block1.ipynb), which keeps the pooling and gives the scores a layer of their own. All steps are
 # on the [map](../../README.md#the-map-of-the-steps). To run it in the cloud:
 # [Colab](https://colab.research.google.com/github/) opens a notebook from your copy of the repository, and the
