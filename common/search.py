@@ -3,8 +3,13 @@
 A trial is a recipe, named by how it differs from the step's own (`common.changes`), with a run for each seed.
 """
 
+import statistics
+from collections.abc import Mapping
+
 from common import records
+from common.changes import difference
 from common.errors import UserError
+from common.recipe import Recipe
 
 
 def trial(record: dict, change: str) -> dict | None:
@@ -15,6 +20,29 @@ def trial(record: dict, change: str) -> dict | None:
 def accuracies(tried: dict | None) -> dict[int, float]:
     """Last-epoch accuracy on the validation images by seed, in per cent; none of a trial that there is not."""
     return {run["seed"]: 100 * run["correct"][-1] / run["total"] for run in (tried or {"runs": []})["runs"]}
+
+
+def validated(recipe: Recipe) -> dict[int, float]:
+    """What this recipe scored by the log of its step: last-epoch validation accuracy by seed, in per cent."""
+    tried = records.load_if_any(recipe.step).get("search", [])
+    same = (one for one in tried if not difference(recipe, records.recipe_of(recipe.step, one["recipe"])))
+    return accuracies(next(same, None))
+
+
+def listing(own: Recipe, names: Mapping[str, str] | None = None) -> str:
+    """The log of a step's search: a line for each trial with its seeds, mean accuracy and mean loss, in its order.
+
+    A trial is called by its difference from the step's `own` recipe, or by what `names` has for that difference.
+    """
+    tried = records.load_if_any(own.step).get("search", [])
+    lines = [f"{'recorded':<11}{len(tried)} recipes tried, {sum(len(one['runs']) for one in tried)} runs"]
+    for one in tried:
+        change = difference(own, records.recipe_of(own.step, one["recipe"]))
+        accuracy = statistics.fmean(accuracies(one).values())
+        loss = statistics.fmean(run["loss"] for run in one["runs"])
+        called = (names or {}).get(change, change) or "the recipe as it stands"
+        lines.append(f"{'recorded':<11}{len(one['runs']):>2} seeds {accuracy:>8.3f} %  loss {loss:.5f}  {called}")
+    return "\n".join(lines)
 
 
 def add(record: dict, change: str, found: dict) -> dict:

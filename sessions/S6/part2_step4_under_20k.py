@@ -645,17 +645,11 @@ for p in (0.05, 0.1, 0.25):
 
 
 # %%
-def validated(some: Recipe) -> dict[int, float]:
-    """The recipe's last-epoch accuracy on the validation images, in per cent, by seed."""
-    tried = records.load_if_any(some.step).get("search", [])
-    same = (trial for trial in tried if records.recipe_of(some.step, trial["recipe"]) == some)
-    return search.accuracies(next(same, None))
-
-
 without_dropout = replace(planned, network="S6/part2_step4_no_dropout")
 for name, some in (("no dropout", without_dropout), ("dropout 0.1", planned)):
-    line = f"{'recorded':<11}{name:<16}{len(validated(some)):>3} seeds"
-    if values := validated(some).values():
+    values = search.validated(some).values()
+    line = f"{'recorded':<11}{name:<16}{len(values):>3} seeds"
+    if values:
         line += f"  mean {statistics.fmean(values):.3f} %  " + " ".join(f"{value:.2f}" for value in values)
     else:
         change = difference(planned, some)
@@ -663,7 +657,7 @@ for name, some in (("no dropout", without_dropout), ("dropout 0.1", planned)):
         line += f' --change "{change}"' if change else ""
     print(line)
 try:
-    found = compare.paired(validated(without_dropout), validated(planned))
+    found = compare.paired(search.validated(without_dropout), search.validated(planned))
     sure = "gain" if found.difference > 0 else "loss"
     verdict = sure if found.p < 0.05 else "not told apart"
     interval = f"95 % interval {found.low:+.3f} to {found.high:+.3f}"
@@ -682,13 +676,7 @@ except UserError:
 # network, without teacher and looks, was tried once on training images; the [log](../S7/records/README.md) has it.)
 
 # %%
-tried = records.load_if_any(planned.step).get("search", [])
-print(f"{'recorded':<11}{len(tried)} recipes tried, {sum(len(trial['runs']) for trial in tried)} runs")
-for trial in tried:
-    change = difference(planned, records.recipe_of(planned.step, trial["recipe"])) or "the recipe as it stands"
-    accuracy = statistics.fmean(search.accuracies(trial).values())
-    loss = statistics.fmean(run["loss"] for run in trial["runs"])
-    print(f"{'recorded':<11}{len(trial['runs']):>2} seeds {accuracy:>8.3f} %  loss {loss:.5f}  {change}")
+print(search.listing(planned))
 
 # %% [markdown]
 # ### The run

@@ -581,13 +581,6 @@ for temperature in (1, 3, 6):
 
 
 # %%
-def validated(rung: Recipe) -> dict[int, float]:
-    """The rung's last-epoch accuracy on the validation images, in per cent, by seed."""
-    tried = records.load_if_any(rung.step).get("search", [])
-    same = (trial for trial in tried if records.recipe_of(rung.step, trial["recipe"]) == rung)
-    return search.accuracies(next(same, None))
-
-
 def command(rung: Recipe) -> str:
     """The command that trains a rung with five seeds."""
     change = "" if rung.step != top.step else difference(top, rung)
@@ -597,7 +590,7 @@ def command(rung: Recipe) -> str:
 def compared(below: Recipe, rung: Recipe, comparisons: int) -> str:
     """The second less the first, as the end of a line."""
     try:
-        found = compare.paired(validated(below), validated(rung))
+        found = compare.paired(search.validated(below), search.validated(rung))
     except UserError:
         return "too few seeds in common"
     sure = "gain" if found.difference > 0 else "loss"
@@ -608,8 +601,9 @@ def compared(below: Recipe, rung: Recipe, comparisons: int) -> str:
 comparisons = len(rungs) - 1
 print(f"{'recorded':<11}{'rung':<34}{'seeds':>5}{'mean':>11}  difference, points (95 % interval)")
 for number, (title, rung) in enumerate(rungs):
-    line = f"{'recorded':<11}{number} {title:<32}{len(validated(rung)):>5}"
-    if values := validated(rung).values():
+    values = search.validated(rung).values()
+    line = f"{'recorded':<11}{number} {title:<32}{len(values):>5}"
+    if values:
         line += f"{statistics.fmean(values):>9.3f} %  "
         line += compared(rungs[number - 1][1], rung, comparisons) if number else ""
     else:
@@ -621,6 +615,17 @@ print(f"{'recorded':<11}{'from the bottom to the top':<52}{compared(rungs[0][1],
 # The figure has a dot for each seed, darker where seeds meet, and a gray line follows a seed from rung to rung, the
 # lowest rung first. Lines that run side by side are what pairing by seed hopes for. Lines that cross say that the
 # luck of a seed does not survive a change of the recipe, and then only the shared images help.
+
+# %%
+scores = [search.validated(rung) for _, rung in rungs]
+figure, axis = plots.plt.subplots(figsize=(8, 3.4))
+for seed in sorted(set().union(*scores)):
+    values = [by_seed.get(seed, math.nan) for by_seed in scores]  # a rung without this seed breaks the line
+    axis.plot(values, color="gray", linewidth=0.8, zorder=1)
+    axis.plot(values, "o", color="#d95f02", alpha=0.5)
+axis.set(xticks=range(len(rungs)), xlabel="rung", ylabel="% of the validation images")
+axis.grid(axis="y", alpha=0.3)
+plots.show(figure, options.out, "ladder")
 
 # %% [markdown]
 # A ladder says what a rung adds *to those below it*. In another order the same changes would get other shares: after
@@ -636,15 +641,8 @@ print(f"{'recorded':<11}{'from the bottom to the top':<52}{compared(rungs[0][1],
 # numbers of seeds have different luck in them.
 
 # %%
-tried = records.load_if_any(top.step).get("search", [])
 names = {difference(top, rung): f"rung {number}" for number, (_, rung) in enumerate(rungs) if rung.step == top.step}
-print(f"{'recorded':<11}{len(tried)} recipes tried, {sum(len(trial['runs']) for trial in tried)} runs")
-for trial in tried:
-    runs = trial["runs"]
-    change = difference(top, records.recipe_of(top.step, trial["recipe"]))
-    accuracy = statistics.fmean(search.accuracies(trial).values())
-    loss = statistics.fmean(run["loss"] for run in runs)
-    print(f"{'recorded':<11}{len(runs):>2} seeds {accuracy:>8.3f} %  loss {loss:.5f}  {names.get(change, change)}")
+print(search.listing(top, names))
 
 # %% [markdown]
 # **No test image was looked at in this search.** That does not rest on good intentions. With `--validate`,

@@ -80,12 +80,12 @@ targets = (
 
 # %%
 import statistics
+from dataclasses import replace
 
 import torch
 from torch import nn
 
 from common import anatomy, compare, data, frontier, loops, models, plots, records, report, search
-from common.changes import difference
 from common.checkpoints import Checkpoint
 from common.exercises import check
 from common.loaders import InMemoryLoader
@@ -209,11 +209,9 @@ for title, name in ALTERNATIVES.items():
     print(f"{title:<28}{held:>6,} parameters  {work:>8,} multiply-adds  receptive field {field}")
 
 # %%
-log = records.load(planned.step).get("search", []) if records.path_of(planned.step).exists() else []
-by_network = {trial["recipe"].get("network") or planned.step: trial for trial in log}
-plain = search.accuracies(by_network.get(ALTERNATIVES["plain"]))
+plain = search.validated(replace(planned, network=ALTERNATIVES["plain"]))
 for title, name in ALTERNATIVES.items():
-    found = search.accuracies(by_network.get(name))
+    found = search.validated(replace(planned, network=name))
     if not found:
         print(f"{'recorded':<11}{title:<28}no runs yet")
         continue
@@ -271,11 +269,7 @@ for title, name in ALTERNATIVES.items():
 # search with S7 block 3's network, on the same validation images, and were not tuned again for these.)
 
 # %%
-print(f"{'recorded':<11}{len(log)} recipes tried, {sum(len(trial['runs']) for trial in log)} runs")
-for trial in log:
-    change = difference(planned, records.recipe_of(planned.step, trial["recipe"])) or "the recipe as it stands"
-    accuracy = statistics.fmean(search.accuracies(trial).values())
-    print(f"{'recorded':<11}{len(trial['runs']):>2} seeds {accuracy:>8.3f} %  {change}")
+print(search.listing(planned))
 
 # %% [markdown]
 # ## Training
