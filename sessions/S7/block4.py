@@ -623,7 +623,7 @@ for seed in sorted(set().union(*scores)):
     values = [by_seed.get(seed, math.nan) for by_seed in scores]  # a rung without this seed breaks the line
     axis.plot(values, color="gray", linewidth=0.8, zorder=1)
     axis.plot(values, "o", color="#d95f02", alpha=0.5)
-axis.set(xticks=range(len(rungs)), xlabel="rung", ylabel="% of the validation images")
+axis.set(xticks=range(len(rungs)), xlim=(-0.5, len(rungs) - 0.5), xlabel="rung", ylabel="% of the validation images")
 axis.grid(axis="y", alpha=0.3)
 plots.show(figure, options.out, "ladder")
 
