@@ -12,7 +12,7 @@ NETWORKS = {
     "S5/step1_first_network": networks.S5Step1,
     "S6/part2_step1_dense_head": networks.S6Part2Step1,
     "S6/part2_step2_strided": networks.S6Part2Step2,
-    "S6/part2_step2_fixed": networks.S6Part2Step2Fixed,
+    "S6/part2_step2_fixed": own_networks.S6Part2Step2Fixed,
     "S6/part2_step3_global_pooling": networks.S6Part2Step3,
     "S6/part2_step4_under_20k": own_networks.S6Part2Step4,
     "S6/part2_step4_no_dropout": own_networks.S6Part2Step4NoDropout,

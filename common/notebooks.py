@@ -7,6 +7,7 @@ with the outputs of a full run. A notebook whose inputs have not changed since i
 import argparse
 import hashlib
 import itertools
+import json
 import os
 import time
 from pathlib import Path
@@ -191,13 +192,15 @@ def _name_cells(cells: list[NotebookNode], old: list[NotebookNode]) -> None:
 
 
 def _trained_already(step: str) -> dict[str, str]:
-    """The variables with which a lesson goes on from the checkpoint of its study's seed 1; none if there is none."""
-    studied = ROOT / "runs" / "study" / step / "seed-1" / "checkpoint.pt"
-    if not studied.exists():
+    """The variables with which a lesson goes on from the checkpoint of its study's seed 1; none if it has not ended."""
+    studied = ROOT / "runs" / "study" / step / "seed-1"
+    if not (studied / "record.json").exists():
         return {}
+    threads = json.loads((studied / "record.json").read_text(encoding="utf-8"))["runs"][0]["threads"]
     with alone(ROOT / "runs" / step):
-        write_atomically(ROOT / "runs" / step / "checkpoint.pt", studied.read_bytes())
-    return {"COURSE_PROTOCOL": "both", "COURSE_RESUME": "1"}
+        write_atomically(ROOT / "runs" / step / "checkpoint.pt", (studied / "checkpoint.pt").read_bytes())
+    # As many threads as the run had: the page's line `machine` stands above its epochs.
+    return {"COURSE_PROTOCOL": "both", "COURSE_RESUME": "1", "OMP_NUM_THREADS": str(threads)}
 
 
 def _execute(notebook: NotebookNode, path: Path, variables: dict[str, str]) -> None:

@@ -15,10 +15,10 @@
 # # S5 step 1: Build a first network, from one pixel to a trained model
 #
 # The course starts here, with nothing but a table of grey values. At the end of this page stands a network of 593,200
-# numbers that reads handwritten digits. That is seventy-five times what the last step of the course needs, and it is
-# the point of this step: so much does a network take when nobody counts. The student whose solution this lesson
-# retells reported 99.21 % on the training images and 99.19 % on the test images after 20 epochs. We train the same
-# network by the same recipe, and look at what the second number was measured on.
+# numbers that reads handwritten digits. That is seventy-five times what [S7 block 3](../S7/block3.ipynb) gets by
+# with, and it is the point of this step: so much does a network take when nobody counts. The student whose solution
+# this lesson retells reported 99.21 % on the training images and 99.19 % on the test images after 20 epochs. We train
+# the same network by the same recipe, and look at what the second number was measured on.
 #
 # **What you'll do**
 #
@@ -32,7 +32,7 @@
 # gradient descent with momentum, a learning-rate schedule, overfitting, held-out images.
 #
 # **What you'll need**: Python, and no PyTorch yet. The full run takes about
-# 15 minutes<!--S5/step1_first_network minutes--> on 2 CPU cores (we have not timed it on a GPU).
+# 15 minutes<!--S5/step1_first_network minutes--> on one core of a CPU (we have not timed it on a GPU).
 # `python3 course.py run S5/step1_first_network --quick` goes through every step in about a minute; with its 512
 # images the network gets 20 steps instead of 2,360 and learns next to nothing.
 #
@@ -513,9 +513,11 @@ print("after 8 steps the same weights, to a hundredth of how far they have moved
 
 # %% [markdown]
 # Eight steps change the loss only a little; that is why the check compares the weights and not the accuracy. The
-# imported loop does what ours does. It adds a progress bar, it collects its sums on the device, and on a CPU it sends
-# a batch through the network in pieces of 64 and adds up their gradients, which is the same sum in a better order for
-# the machine's memory.
+# imported loop does what ours does; it adds a progress bar, and collects its sums on the device. For the long run
+# below it is asked for two things more, which this check does not cover. On a CPU a batch goes through the network in
+# pieces of 64 whose gradients are added up, the same sum in a better order for the machine's memory. And where a
+# processor has matrix units, the network computes with numbers of 16 bits, *bfloat16*; the line `machine` above says
+# whether yours does. [S8 step 1](../S8/step1_speed.ipynb) looks into both.
 #
 # ### Overfitting, on purpose
 #
@@ -539,9 +541,9 @@ plots.show(plots.curves(passes), options.out, "overfitting")
 # Four curves: loss and errors, each on the images that the network trains on and on those that it does not (the axes
 # are logarithmic, and a curve that leaves at the bottom has reached zero). At first both fall together: what is
 # learnt from the 256 images holds for others too. Then they part. The training loss goes on falling towards nothing,
-# the other one stays where it is or rises again. From there on the network learns these 256 images, and no longer how
-# to read. This is **overfitting**. Its measure is the distance between the two curves, and its first remedy is more
-# images: 60,000 of them, and each a little different every time.
+# the other one falls more slowly, comes to rest and may rise again. More and more of what is learnt is about these 256
+# images, and in the end nothing of it is about reading. This is **overfitting**. Its measure is the distance between
+# the two curves, and its first remedy is more images: 60,000 of them, and each a little different every time.
 #
 # ### In earnest
 #
@@ -582,8 +584,8 @@ print(report.recorded(recipe.step, targets))
 
 # %% [markdown]
 # Now the source's protocol: its training images once more, freshly augmented, with the final weights. Beside it a
-# measurement that neither protocol has: 10,000 training images *without* augmentation. Only that one differs from the
-# held-out number in nothing but the question whether the network has met the images before.
+# measurement that neither protocol has: 10,000 training images *without* augmentation. That one differs from the
+# held-out number in the images alone: 10,000 that the network has met, in place of 10,000 that it has not.
 
 # %%
 as_the_source_did = loops.evaluate(model, test_batches["source"])
@@ -600,10 +602,11 @@ print(report.claims(recipe.step, {20: 59_514}))
 # The source's log says 59514/60000, and MNIST has 10,000 test images. Measured its way, our mean over
 # 3<!--S5/step1_first_network seeds--> seeds is 99.17 %<!--S5/step1_first_network source mean-->, where it reported
 # 99.19 %. On held-out images it is 99.29 %<!--S5/step1_first_network mean-->, with a standard deviation of
-# 0.00 points<!--S5/step1_first_network deviation-->. (A deviation of nothing is a coincidence: the seeds end at the
-# same number of mistakes, and in the epochs before the last, printed above, they do not agree.) So the source's number
-# can be had again, and the number that it was taken for is *higher*. A wrong protocol need not flatter. It answers
-# another question, and one does not know which way the answer is off before one has measured both.
+# 0.00 points<!--S5/step1_first_network deviation-->. (A deviation of nothing is a coincidence, and so is the interval without a width above: the seeds end
+# at the same number of mistakes, and in the epochs before the last they do not agree. It is no sign that the mean is
+# known exactly.) So the source's number can be had again, and the number that it was taken for is *higher*. A wrong
+# protocol need not flatter. It answers another question, and one does not know which way the answer is off before one
+# has measured both.
 
 # %% [markdown]
 # ## The mistakes
@@ -654,9 +657,10 @@ plots.show(plots.grid(found, [f"channel {number}" for number in range(12)]), opt
 # of the augmented training images and 99.29 %<!--S5/step1_first_network mean--> of the held-out images. Do not take
 # the difference of these two for overfitting. It mixes two effects that pull in opposite directions: the training
 # images are known, which makes them easier, and they are turned by up to 15 degrees, which makes them harder. The
-# three lines under *Result* take the two apart. From the first to the second only the augmentation goes; from the
-# second to the third only the acquaintance. Subtract them: the first step is what the turning costs, and by the second
-# this network knows its training images better than others.
+# three lines under *Result* take the two apart. From the first to the second the augmentation goes, from the second to
+# the third the acquaintance. Subtract them: the first step is what turning and cropping cost, and by the second this
+# network knows its training images better than others. (Roughly: the three sets hold different images, 60,000 and twice
+# 10,000, and chance alone moves such a number by some 0.08 points.)
 #
 # **What the next steps change.** 593,200 parameters are a budget that nobody has looked at: 204,850 of them sit in
 # one dense layer that does half a per cent of the work, 295,168 in one convolution. S6 sets a limit of 20,000, and S7
@@ -774,7 +778,7 @@ check("no momentum", after([1] + [0] * 200, lr=0.01, momentum=0.0), -0.01, toler
 # 3. A convolution lays one small kernel on every place of the image. Four of them, two pools and two dense layers
 #    make 593,200 parameters, half of them in one convolution and a third in one dense layer.
 # 4. The loop is: forward, loss, gradient, step. Cross entropy is log-softmax and NLL; momentum is a velocity that
-#    keeps 0.9 of itself. Ours and the course's give the same weights.
+#    keeps 0.9 of itself. In the same arithmetic, ours and the course's give the same weights.
 # 5. On 256 images the network overfits within 20 passes. On 60,000 it reads
 #    99.29 %<!--S5/step1_first_network mean--> of the held-out images; the source's 99.19 % was measured on its
 #    training images, where we get 99.17 %<!--S5/step1_first_network source mean-->.

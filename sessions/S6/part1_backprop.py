@@ -48,7 +48,7 @@
 # |---|---|---|
 # | derivatives by hand that equal PyTorch's to 1e-12 | 8, all | they lie between 0.0003 and 0.02, and 64-bit arithmetic keeps 16 digits: a wrong term shows in the first digits, a difference under 1e-12 can only be rounding |
 # | steps after which all weights still equal PyTorch's to 1e-12 | 10 | a step with a wrong sign or a wrong learning rate would drift off at once |
-# | learning rates of the source whose error falls at *every* step | 6, all | a derivative only promises that a *short enough* step leads downhill; we have to see whether these are short enough |
+# | learning rates of the source whose error falls at *every* step, down to 1e-18 | 6, all | a derivative only promises that a *short enough* step leads downhill; we have to see whether these are short enough |
 #
 # The recipe has the form of all steps. With a single example, an epoch, one pass over the data, is one step. The
 # learning rate is the one of the ten-step table; the curves have their own six. Of the options that `command_line`
@@ -171,8 +171,7 @@ for name, value in forward(START)._asdict().items():
 # %% [markdown]
 # ## Backward
 #
-# **The slope of a sigmoid** can be had from its value alone, which is why it was popular when exponentials were
-# expensive:
+# **The slope of a sigmoid** can be had from its value alone, and the forward pass has computed that already:
 #
 # $$
 # \sigma'(x) = \frac{e^{-x}}{(1 + e^{-x})^2} = \frac{1}{1 + e^{-x}} \cdot \frac{e^{-x}}{1 + e^{-x}}
@@ -298,8 +297,9 @@ for number, (a, b, same) in enumerate(zip(ours, theirs, equal, strict=True), sta
 
 # %% [markdown]
 # All derivatives are positive: both outputs are too high, and each of the weights pushes them up. But look at their
-# sizes. dE/dw5 is 41 times dE/dw1. The two paths to w1 have weights of about 0.5 and together make up for them; what
-# is left is a sigmoid's slope of at most 1/4, and an input of 0.05 in place of an activation of 0.5. That is 1/40.
+# sizes. dE/dw5 is 41 times dE/dw1. Two paths lead back to w1, each over a weight of about one half, so that together
+# they bring about as much as arrives at w5. What is left is a sigmoid's slope of at most 1/4, and an input of 0.05 in
+# place of an activation of 0.5. That is 1/40.
 # The input is this example's; the slope is the sigmoid's, and every further layer of sigmoids would multiply by
 # another one. This is the *vanishing gradient*: the layers in front learn ever more slowly. It is one reason why the
 # other networks of this course have ReLU in their hidden layers, whose slope is 1 wherever it is not 0.
@@ -396,7 +396,7 @@ def error_table(errors):
 error_table(errors)
 
 # %% [markdown]
-# (2.475e-05 means 0.00002475. Below 1e-18 an output differs from its target by a billionth at most, and of its 16
+# (2.475e-05 means 0.00002475. Below 1e-18 an output differs from its target by 1.5 billionths at most, and of its 16
 # digits only 7 are left to tell how much. What is smaller we do not print, so that your machine can agree with ours.)
 
 # %% [markdown]
@@ -725,8 +725,8 @@ check("where the run with 200 ends", fastest_and_largest(0.2658, 0.2670), (113, 
 #    an error of 0.01418.
 # 2. A derivative is a product along a path and a sum over the paths. All eight equal autograd's to 1e-12; w1's is
 #    41 times smaller than w5's, and every further sigmoid on the way would bring another slope of at most 1/4.
-# 3. Ten steps at 0.5 take a quarter off the error. The six curves fall at every step and do not cross; at equal
-#    learning rate times steps they nearly coincide.
+# 3. Ten steps at 0.5 take a quarter off the error. The six curves fall at every step, as far down as 16
+#    digits can tell, and do not cross; at equal learning rate times steps they nearly coincide.
 # 4. Near the goal a step multiplies the error by $(1 - \eta \lambda)^2$, with a curvature $\lambda$ of 0.032: best
 #    near 31, and no way down above 62, unless the curvature changes.
 # 5. At 10 it falls faster than in all of the source's curves. At 50 it overshoots each time and still falls. At 200

@@ -33,8 +33,8 @@
 # measurement.
 #
 # **What you'll need**: [step 2](part2_step2_strided.ipynb), where scores met Dropout for the first time. The full run
-# takes about 8 minutes<!--S6/part2_step3_global_pooling minutes--> on 2 CPU cores (we have not timed it on a GPU).
-# `python3 course.py run S6/part2_step3_global_pooling --quick` goes through every step in seconds.
+# takes about 8 minutes<!--S6/part2_step3_global_pooling minutes--> on one core of a CPU (we have not timed it on a GPU). `python3 course.py run
+# S6/part2_step3_global_pooling --quick` goes through every step in seconds.
 #
 # *Before this*: [step 2](part2_step2_strided.ipynb), strided convolutions. *After this*:
 # [step 4](part2_step4_under_20k.ipynb), a network of our own for the same budget; or at once
@@ -115,8 +115,8 @@ plots.show(figure, options.out, "averages")
 
 # %% [markdown]
 # The ink lies in the middle: MNIST's digits were scaled to fit into 20x20 pixels and centred by their mass in 28x28.
-# The margin of about four pixels says nothing about the digit. A part of what a pooled map averages is margin, and
-# the network has to learn to keep quiet there.
+# The outermost pixels are nearly always empty. So a part of what a pooled map averages is margin, and the network has
+# to learn to keep quiet there.
 #
 # Without augmentation each of the 20 epochs shows the same 60,000 images to the last bit; only their order changes,
 # and the values that Dropout strikes out. The source's test loader holds the true 10,000 test images, as ours does:
@@ -168,8 +168,8 @@ print(functional.max_pool2d(numbered, 2).int()[0, 0].tolist())
 # 48, the largest number, is gone, and so are the seventh row and the seventh column: 13 cells of 49, more than a
 # quarter of the last convolution's 141,120 multiply-adds, reach no score. Cell i of a row is centred on pixel
 # 4i + 1.5, so the six that are left are centred on 11.5 on average, while the middle of the image is 13.5. The
-# network looks two pixels up and to the left of the middle. It costs little, because the dropped cells see the right
-# and the lower margin best, but nobody decided it.
+# network looks two pixels up and to the left of the middle. It may cost little, because the dropped cells see the
+# right and the lower margin best; nobody decided it, and we have not measured it.
 
 # %% [markdown]
 # ### Pooling against a dense head
@@ -231,9 +231,10 @@ for gamma in (1, 2, 3):
     )
 
 # %% [markdown]
-# Gamma starts at 1. With it, the perfect network would give the right digit 76 % and pay a loss of 0.28 for it, on
+# Gamma starts at 1. With it, this network would give the right digit 76 % and pay a loss of 0.28 for it, on
 # images that it reads without a mistake. No larger convolution weights help, because BatchNorm divides them out
-# again; gamma has to grow, and ten numbers decide how sure the network can be.
+# again. Two things do: a larger gamma, and sparser maps, for a 1 that is rarer has more standard deviations between
+# itself and the mean. With maps that are active everywhere, ten gammas decide how sure the network can be.
 #
 # **Dropout** strikes out one cell in ten and scales the others up by 1 / 0.9. In step 2 it hit whole scores: with
 # 0.25, and with a map of one cell, the right score was missing from one training image in four. Here the same mistake
@@ -409,8 +410,8 @@ else:
 # %% [markdown]
 # Read the lines across first. The source's last four epochs, 99.33, 99.31, 99.33 and 99.32 %, agree to within two
 # images and look like a number known to two decimals. They are one measurement, taken four times: after epoch 15 the
-# learning rate is 0.001, and the network hardly changes any more. Within a seed our own last four lie a few images
-# apart, too. The distance that counts is the one *between* the lines.
+# learning rate is 0.001, and the network hardly changes any more. Within a seed our own last four lie 3 to 8 images
+# apart. The distance that counts is the one *between* the lines.
 #
 # Now read them down. The seeds lie up to 0.20 points<!--S6/part2_step3_global_pooling spread--> apart, with a standard
 # deviation of 0.10 points<!--S6/part2_step3_global_pooling deviation-->; the difference of two runs has a standard deviation
@@ -498,9 +499,10 @@ plots.show(figure, options.out, "class_maps")
 # for no others. It met each of them 20 times without a change, and against that there is a cure, augmentation, which
 # this recipe does without.
 #
-# **What the next step changes.** [S7 block 1](../S7/block1.ipynb) pools before it scores: 32 maps are averaged, and a
-# dense layer of 330 parameters turns 32 averages into ten scores with nothing behind it, no ReLU, no BatchNorm, no
-# Dropout. Its convolutions are narrowed by 1x1 convolutions in between, and its images are turned by up to 7 degrees.
+# **What the next steps change.** [Step 4](part2_step4_under_20k.ipynb) and [S7 block 1](../S7/block1.ipynb) both pool
+# before they score. In block 1, 32 maps are averaged, and a dense layer of 330 parameters turns 32 averages into ten
+# scores with nothing behind it, no ReLU, no BatchNorm, no Dropout. Its convolutions are narrowed by 1x1 convolutions
+# in between, and its images are turned by up to 7 degrees.
 
 # %% [markdown]
 # ## Exercises
@@ -535,8 +537,8 @@ check("on 32 averages", dense_head(32, 1), 330)
 
 # %% [markdown]
 # **Exercise 2: how sure can it be?** (easy, 5 minutes). The right score lies `gap` above nine equal others. Turn the
-# softmax around: which gap gives the right digit the given probability? Then divide by 10/3, the gap of the perfect
-# network at gamma 1, to see how far gamma has to grow.
+# softmax around: which gap gives the right digit the given probability? Then divide by 10/3, the gap of the network
+# with the full maps at gamma 1, to see how far gamma would have to grow.
 
 
 # %%
@@ -557,8 +559,8 @@ check("for 99.9 %", gap_needed(0.999), 9.104, tolerance=0.001)
 #     return math.log(9 * probability / (1 - probability))
 # ```
 #
-# From p = e^gap / (e^gap + 9). The perfect network needs gamma 2.04 for 99 % and 2.73 for 99.9 %. Compare with the
-# gammas of this run.
+# From p = e^gap / (e^gap + 9). With full maps it takes gamma 2.04 for 99 % and 2.73 for 99.9 %. Compare with the
+# gammas of this run, whose maps are sparser.
 #
 # </details>
 

@@ -625,7 +625,9 @@ for p in (0.05, 0.1, 0.25):
     print(f"p = {p:<6g}variance in training / in the test {(variance + p * mean**2) / (1 - p) / variance:.3f}")
 
 # %% [markdown]
-# Step 3's dose, 0.1, makes 13 % more variance behind one layer, and here six layers would follow each other.
+# Step 3's dose, 0.1, makes 13 % more variance in each value. What a BatchNorm sees of that depends on what stands in
+# between: where a convolution adds up nine values that are alike, their independent losses partly cancel, and where
+# it takes differences of such values, they stand out the more. And here six layers would follow each other.
 # The authors' first advice is also the simplest: put dropout behind the last BatchNorm, where nothing normalises any
 # more. In this network that is between the 60 averages and their ten scores. What remains there is what dropout was
 # invented for. Of each training image about six of the 60 averages are missing, others for every image, so that no
@@ -830,10 +832,11 @@ plots.show(figure, options.out, "votes")
 #
 # **What cannot be said.** Which decision did it. Between step 3 and this page nearly everything has changed, the
 # network and the recipe, and two rows of a table cannot split their difference into its causes. What is compared one
-# by one, with paired seeds on validation images, is dropout, above, and the rungs of block 4's ladder, among which
-# *separable convolutions* and *SiLU* are the same decisions in a network of 7,552 parameters. The shared square, the
-# narrow beginning and the number of layers are reasons on paper, and we have measured none of them alone. Of the
-# shared square we have seen that the cells which should profit from it, those in the corners, hardly vote.
+# by one, with paired seeds on validation images, is dropout, above, and the rungs of block 4's ladder, as far as they
+# are trained, among which *separable convolutions* and *SiLU* are the same decisions in a network of 7,552
+# parameters. The shared square, the narrow beginning and the number of layers are reasons on paper, and we have
+# measured none of them alone. Of the shared square we have seen that the cells which should profit from it, those in
+# the corners, hardly vote.
 #
 # **What the budget bought.** Block 4 trains its network by this very recipe, with a teacher trained alike, and is at
 # 99.65 %<!--S7/block4 mean-->. With 2.6 times its parameters this one is at

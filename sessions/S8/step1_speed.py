@@ -145,7 +145,7 @@ rungs = ladder.rungs(
 # 7. **Channels innermost** (channels-last). A convolution over 32 channels wants the 32 values of a pixel side by
 #    side.
 # 8. **Fused optimizer step.** One kernel for the update of all 7,904 weights instead of several for each tensor.
-# 9. **bfloat16.** Forward and backward pass in numbers of 16 bits, 8 of them for the digits. Half the traffic, and
+# 9. **bfloat16.** Forward and backward pass in numbers of 16 bits, with 8 significant binary digits. Half the traffic, and
 #    some processors have matrix units for them. Weights, the loss and the update stay float32.
 # 10. **Compiled.** `torch.compile` writes C++ for this network and this batch size, and fuses what it can: ReLU,
 #     BatchNorm and Dropout become one pass over memory instead of three. The time that this takes is not in the
@@ -162,8 +162,10 @@ print(ladder.ladder_table(rungs, measured))
 
 # %% [markdown]
 # What the compiler costs before the first step: the time of the first two batches, with it and without. (The longest
-# of the turns: what it has once written, it keeps on the disk for the next time.) `--compile` uses it only where the
-# steps win that time back: from 20,000 in bfloat16 and from 5,000 in float32, where each step gains more.
+# of the turns. What it has once written, it keeps on the disk for the next time, and where it has run before, as
+# here, even the longest shows a warm start. A cold one took 27 seconds in bfloat16 and 17 in float32.) `--compile`
+# uses it only where the steps win that time back: from 20,000 in bfloat16 and from 5,000 in float32, where each step
+# gains more.
 
 # %%
 for name, runs in (("before it starts, plain", measured[-2]), ("before it starts, compiled", measured[-1])):
@@ -332,8 +334,8 @@ for step in (STEP, "S8/sprint"):
 print("\n".join(f"{name:<14}{value}" for name, value in vars(sprint.RECIPE).items()))
 
 # %% [markdown]
-# `course.py sprint` runs the race: ten processes of ours and, half way, one of the source's. It takes about a quarter
-# of an hour, so here stands the recorded one. The seconds are those of whole processes.
+# `course.py sprint` runs the race: ten processes of ours and, half way, one of the source's. It takes about ten
+# minutes, so here stands the recorded one. The seconds are those of whole processes.
 
 # %%
 print(sprint.text(json.loads(sprint.RECORDED.read_text(encoding="utf-8"))))
@@ -344,7 +346,7 @@ print(sprint.text(json.loads(sprint.RECORDED.read_text(encoding="utf-8"))))
 # some two hundred calls into PyTorch, and each has its price, however little it computes. With half the
 # multiply-adds, by a second convolution that takes two pixels at a time, an epoch was only 8 % faster. Batches of 256
 # halve the number of calls, and need more epochs for the same accuracy. The log on the [rules'
-# page](records/README.md) has those attempts too.
+# page](records/README.md) has what became of the accuracy.
 
 # %% [markdown]
 # ## Result
@@ -418,9 +420,9 @@ print(bench.table(recorded))
 # **How sure the baseline is.** Less sure than its three repeats look. The same source's loop for S7 took between 24
 # and 35 seconds an epoch in one quiet hour, each time in a process of its own, and hardly varied within one. What
 # differs is what the C library has learned of the process by then: it keeps freed blocks up to the largest that it
-# has seen freed. After the course's own reading of MNIST, as in the race above, the loop took 24 seconds every time,
-# and against that the default is only 1.8 times faster. "Freed memory kept" takes this luck away: it is the rung that
-# the source gets for nothing on a good day.
+# has seen freed. After the course's own reading of MNIST, as in the race above, the loop took about 24 seconds every
+# time in that hour, and against that the default is only 1.8 times faster. "Freed memory kept" takes this luck away:
+# it is the rung that the source gets for nothing on a good day.
 
 # %% [markdown]
 # ## Exercises
@@ -524,7 +526,7 @@ check("1 after a step of 0.0015", to_bfloat16(1 - 0.0015), 1.0)
 #     return math.ldexp(round(mantissa * 2**8) / 2**8, exponent)
 # ```
 #
-# A relative error of up to 2**-9, about 0.2 %, in every factor; in a sum of many products the errors mostly cancel.
+# A relative error of up to 2**-8, about 0.4 %, in every factor; in a sum of many products the errors mostly cancel.
 # But a weight of 1 that is stored in bfloat16 does not feel a small step at all: below 1 the next number is 2**-8 =
 # 0.0039 away. Thousands of small steps would be lost one by one. So products are bfloat16, and the weights float32.
 #

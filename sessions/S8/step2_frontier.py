@@ -16,8 +16,8 @@
 #
 # The assignments set a budget, 20,000 parameters and then 8,000, and asked for 99.4 %. Turn the question round: how
 # few parameters are enough for 99.4 %, for 99.2 %, for 99.0 %, when nobody trains for longer than 15 epochs? One
-# blueprint, made narrower and narrower, draws a line on paper, the frontier; below it nothing that we know how to
-# build gets. Where a network lies on it depends on what each of its parameters does for a living.
+# blueprint, made narrower and narrower, draws a row of points on paper, our frontier. Where a network lies on it
+# depends on what each of its parameters does for a living.
 #
 # **What you'll do**
 #
@@ -130,9 +130,10 @@ print(models.source(planned.step))
 
 # %% [markdown]
 # A 3x3 convolution from C to D channels is bought here in two parts, *separably*: a 3x3 kernel for each of the C
-# channels, and a 1x1 convolution that mixes them into D. That is 9 C + C D weights instead of 9 C D, for C = D = 24
-# 792 instead of 5,184. What is given up: each input channel is looked at through one kernel only, whatever output it
-# goes into. Behind the mixing stand a BatchNorm and SiLU, x times its own sigmoid, a ReLU with a rounded corner.
+# channels, and a 1x1 convolution that mixes them into D. That is 9 C + C D weights instead of 9 C D, with 24 channels
+# on either side 792 weights instead of 5,184. What is given up: each input channel is looked at through one kernel
+# only, whatever output it goes into. Behind the mixing stand a BatchNorm and SiLU, x times its own sigmoid, a ReLU
+# with a rounded corner.
 
 # %%
 print(anatomy.summary(model))
@@ -223,13 +224,14 @@ for title, name in ALTERNATIVES.items():
 
 # %% [markdown]
 # Overlapping and learned pools are not told apart from the plain network: with three seeds the intervals are wide,
-# and reach to both sides of 0. The layer that is used twice is another matter. It does not fail to learn: seed 1 ends
-# with 99.04 % of its moved training images, where the plain network has 98.96 %. It fails in the *test*, and you can
-# see the cause without any training. BatchNorm normalises a training batch by the batch's own mean and variance, and
-# keeps a running mean of both for the tests. Used twice, it meets two kinds of values, before and behind the layer,
-# and keeps one mixture that fits neither. Here are the networks before training. About a hundred batches go through
-# them, so that the running means settle. Then the variance of eight more is held against the running one, at each use
-# of the third separable layer.
+# and reach to both sides of 0. The layer that is used twice is another matter. It does not fail to learn: its seed 1
+# ended with 99.04 % of its moved training images, and the plain network's with 98.96 % (as their runs printed it; the
+# log of a search keeps no training accuracies). It fails in the *test*, and you can see the cause without any
+# training. BatchNorm normalises a training batch by the batch's own mean and variance, and keeps a running mean of
+# both for the tests. Used twice, it meets two kinds of values, before and behind the layer, and keeps one mixture
+# that fits neither. Here are the networks before training. About a hundred batches go through them, so that the
+# running means settle. Then the variance of eight more is held against the running one, at each use of the third
+# separable layer.
 
 
 # %%
@@ -315,8 +317,8 @@ for name, bound in zip(SIZES, (99.40, 99.40, 99.00, 99.00), strict=True):
 # %% [markdown]
 # ### The frontier
 #
-# Every network of this course that has recorded runs, and the published ones that we know of. The axes are
-# logarithmic: from one line to the next the parameters, or the mistakes, are multiplied.
+# Every network of this course that has a record of its own, and the published ones that we know of. The axes are
+# logarithmic: along each of them equal steps multiply, the parameters or the mistakes.
 
 # %%
 points = frontier.points()
@@ -335,7 +337,7 @@ for point in frontier.PUBLISHED:
 # Not all of these points answer the same question. Ours are means over seeds, of the last epoch; the published ones
 # are single runs, and one of them is the best epoch of about 700 runs of up to 2,000 epochs each, chosen on the test
 # images. Choosing the luckiest of many looks at the same 10,000 images flatters, and long training is honest but
-# another budget. A point to the left of the line is no contradiction to it.
+# another budget. A point to the left of ours is no contradiction to them.
 
 # %% [markdown]
 # ## The mistakes
@@ -380,13 +382,13 @@ plots.show(plots.confusion(digits.test_labels, predictions), options.out, "confu
 #
 # **The alternatives.** On the validation images three of the four cannot be told from the plain one: overlapping
 # pools, learned pools, and a layer's convolutions used twice with a BatchNorm for each use. Their intervals reach
-# from minus to plus several tenths of a point, so a gain of a tenth could hide in each; with three seeds of 5,000
+# from minus to plus two to five tenths of a point, so a gain of a tenth could hide in each; with three seeds of 5,000
 # images it would take a larger one to show. Sharing the BatchNorm as well costs more than a point, and differs so
 # much from seed to seed that even this is not sure by the t-test. It needs no test to be understood.
 #
 # **What is not shown.** The widths were not searched: one row of widths for each size, taken because it kept the
-# shape of the next larger one. A search over widths, or another blueprint, may well lie above this line. Below 1,196
-# parameters we have measured nothing; the published 697 show that the line goes on for those who train long.
+# shape of the next larger one. A search over widths, or another blueprint, may well lie above these points. Below
+# 1,196 parameters we have measured nothing; the published 697 show that it goes on for those who train long.
 #
 # ## Exercises
 #
