@@ -25,8 +25,11 @@ def check(record) -> None:
                 _share(row[f"{part}_correct"], row[f"{part}_total"])
     for trial in record.get("search", []):
         _require((type(trial["change"]), type(trial["recipe"])) == (str, dict), "a trial has no change or no recipe")
+        _require(type(trial["runs"]) is list and trial["runs"] != [], "a trial has no runs")
         for run in trial["runs"]:
             _seeded(run)
+            _number(run["loss"], "a loss")
+            _require(type(run["precision"]) is str, "a trial's arithmetic is no text")
             _require(type(run["correct"]) is list and run["correct"] != [], "a trial has no epochs")
             for correct in run["correct"]:
                 _share(correct, run["total"])

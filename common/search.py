@@ -30,7 +30,7 @@ def validated(recipe: Recipe) -> dict[int, float]:
 
 
 def listing(own: Recipe, names: Mapping[str, str] | None = None) -> str:
-    """The log of a step's search: a line for each trial with its seeds, mean accuracy and mean loss, in its order.
+    """The log of a step's search: a line for each trial with its seeds, mean accuracy, mean loss and arithmetic.
 
     A trial is called by its difference from the step's `own` recipe, or by what `names` has for that difference.
     """
@@ -40,8 +40,10 @@ def listing(own: Recipe, names: Mapping[str, str] | None = None) -> str:
         change = difference(own, records.recipe_of(own.step, one["recipe"]))
         accuracy = statistics.fmean(accuracies(one).values())
         loss = statistics.fmean(run["loss"] for run in one["runs"])
+        arithmetic = " and ".join(sorted({run["precision"] for run in one["runs"]}))
         called = (names or {}).get(change, change) or "the recipe as it stands"
-        lines.append(f"{'recorded':<11}{len(one['runs']):>2} seeds {accuracy:>8.3f} %  loss {loss:.5f}  {called}")
+        scored = f"{len(one['runs']):>2} seeds {accuracy:>8.3f} %  loss {loss:.5f}"
+        lines.append(f"{'recorded':<11}{scored}  {arithmetic}  {called}")
     return "\n".join(lines)
 
 

@@ -11,9 +11,10 @@ OWN = Recipe("S7/block9", 15, 64, 0.2, 0.9, augmentation=Augmentation(rotation=1
 
 
 def trial(change, recipe, *runs):
-    """A trial with a run for each (seed, correct of 5,000, loss)."""
+    """A trial with a run for each (seed, correct of 5,000, loss, arithmetic)."""
     kept = {name: value for name, value in dataclasses.asdict(recipe).items() if name not in ("step", "seed")}
-    found = [{"correct": [4_000, correct], "total": 5_000, "loss": loss, "seed": seed} for seed, correct, loss in runs]
+    names = ("seed", "correct", "loss", "precision")
+    found = [dict(zip(names, run, strict=True)) | {"correct": [4_000, run[1]], "total": 5_000} for run in runs]
     return {"change": change, "recipe": kept, "runs": found}
 
 
@@ -21,7 +22,8 @@ def trial(change, recipe, *runs):
 def log(tmp_path, monkeypatch):
     monkeypatch.setattr(records, "ROOT", tmp_path)
     slower = dataclasses.replace(OWN, lr=0.1)
-    tried = [trial("lr=0.1", slower, (1, 4_900, 0.5)), trial("", OWN, (2, 4_960, 0.25), (1, 4_950, 0.125))]
+    own_runs = (2, 4_960, 0.25, "float32"), (1, 4_950, 0.125, "bfloat16")
+    tried = [trial("lr=0.1", slower, (1, 4_900, 0.5, "float32")), trial("", OWN, *own_runs)]
     record = {"step": OWN.step, "runs": [], "search": tried}
     path = records.path_of(OWN.step)
     path.parent.mkdir(parents=True)
@@ -38,8 +40,8 @@ def test_a_recipe_means_its_own_trial_alone(log):
 def test_the_listing_by_hand(log):
     assert search.listing(OWN).splitlines() == [
         "recorded   2 recipes tried, 3 runs",
-        "recorded    1 seeds   98.000 %  loss 0.50000  lr=0.1",
-        "recorded    2 seeds   99.100 %  loss 0.18750  the recipe as it stands",
+        "recorded    1 seeds   98.000 %  loss 0.50000  float32  lr=0.1",
+        "recorded    2 seeds   99.100 %  loss 0.18750  bfloat16 and float32  the recipe as it stands",
     ]
     assert search.listing(OWN, {"": "rung 10", "lr=0.1": "rung 3"}).split("  ")[-1] == "rung 10"
     assert search.listing(dataclasses.replace(OWN, step="S7/block8")) == "recorded   0 recipes tried, 0 runs"

@@ -33,7 +33,7 @@ correct = 4_900 if validate else 9_900
 row = dict(epoch=1, test_correct=correct + seed, test_total=correct + 100, test_loss=0.5)
 row |= dict(train_correct=1, train_total=2)
 protocols = ["validation"] if validate else ["held-out", "source"]
-runs = [dict(seed=seed, protocol=name, seconds=1.0, history=[row]) for name in protocols]
+runs = [dict(seed=seed, protocol=name, precision="float32", seconds=1.0, history=[row]) for name in protocols]
 recipe = dict(epochs=1, batch_size=64, lr={lr}, augmentation=dict(scale=[1, 1]))
 record = dict(step="S7/block3", recipe=recipe, source_sha256={fingerprint!r}, data=dict(name="mnist"), parameters=1)
 (out / "record.json").write_text(json.dumps(record | dict(runs=runs)))

@@ -321,7 +321,8 @@ def root(tmp_path_factory):
         for protocol in ("held-out", "source")
         for seed in (1, 2)
     ]
-    trial = {"change": "", "recipe": {}, "runs": [{"seed": seed, "correct": [5, 6], "total": 10} for seed in (1, 2)]}
+    scored = {"correct": [5, 6], "total": 10, "loss": 0.5, "precision": "float32"}
+    trial = {"change": "", "recipe": {}, "runs": [{"seed": seed, **scored} for seed in (1, 2)]}
     record = {"step": "S7/block3", "parameters": 7904, "source_sha256": "a", "data": {"name": "mnist"}}
     record |= {"runs": runs, "search": [trial]}
     record["weights"] = {"file": "weights/block3.safetensors", "seed": 1, "test_correct": 9, "test_total": 10}
