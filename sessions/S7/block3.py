@@ -78,10 +78,11 @@ targets = (
 
 # %% [markdown]
 # Now the heavier imports: PyTorch, and the course's own modules. The lines `data` and `machine` say which digits and
-# which machine the rest of this page was measured on. If the digits are the *built-in* ones, there was no MNIST at
-# hand (or you asked for a quick run): then every number below is about 1,797 small digits from scikit-learn, and is
-# not comparable with anything that anyone reports on MNIST. The `checkpoint` will remember the run after every epoch,
-# so that one that was interrupted goes on with `--resume`.
+# which machine the rest of this page was measured on. (As it stands in the repository, its training is the record's
+# first run, on one thread of the same machine.) If the digits are the *built-in* ones, there was no MNIST at hand (or
+# you asked for a quick run): then every number below is about 1,797 small digits from scikit-learn, and is not
+# comparable with anything that anyone reports on MNIST. The `checkpoint` will remember the run after every epoch, so
+# that one that was interrupted goes on with `--resume`.
 
 # %%
 import torch
