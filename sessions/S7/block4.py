@@ -559,7 +559,7 @@ for temperature in (1, 3, 6):
 #
 # Now the rungs, as they were trained: on 55,000 training images, measured on the 5,000 others, after the last epoch,
 # with the same seeds for all. **The ladder is not complete yet:** a rung that says *no runs yet* is still to be
-# trained, with the command beside it, and says nothing until then. Before reading the table, four things about its
+# trained, with the command beside it, and says nothing until then. Before reading the table, five things about its
 # numbers.
 #
 # **One image is 0.02 points.** 5,000 images cannot express less. A difference of 0.04 points between two runs means
@@ -582,6 +582,12 @@ for temperature in (1, 3, 6):
 # time in twenty, and at least one of ten would in 1 - 0.95^10 = 40 % of all such tables. So the last column says
 # *gain* or *loss* only below 0.05 / 10, *perhaps* below 0.05, and *not told apart* otherwise. That last verdict is no
 # proof that a rung does nothing. With so few seeds a gain of a few images is easily missed.
+#
+# **How they were trained.** Rungs 5, 7 and 8 in bfloat16, the others that have runs in float32, on a processor
+# without matrix units; the listing below says which. That rounds otherwise, and so it changes the luck of a seed:
+# across this border two runs of one seed have less in common. [S8 step 1](../S8/step1_speed.ipynb) trained block 3's
+# network both ways and could not tell the results apart. Rungs 9 and 10 are one training. Until the test they do the
+# same, to the bit, so each seed was trained once and asked both ways after every epoch.
 
 
 # %%
@@ -800,8 +806,10 @@ plots.show(plots.confusion(digits.test_labels, predictions), options.out, "confu
 # likely to lie within the printed interval. They are in the recipe because they cost no parameter (and one of them,
 # rung 2, one epoch), not because they have been shown to help. On the test images there are block 3, which is rung 0,
 # and three points more, rung 6, rung 8 and the top; the part *Result* prints them. Between the last two lie the
-# teacher and the nine looks. The run above keeps most of its distance from rung 8 with a single look, so most of it
-# is the teacher's.
+# teacher and the nine looks. In the ladder the teacher has the larger difference, the nine looks hardly any, and five
+# seeds tell neither from chance. The run above keeps most of its distance from rung 8 with a single look, which
+# speaks for the teacher; on halves of the training images, with one seed, it had been the nine looks that stood out
+# ([log](records/README.md)).
 #
 # **The end of the run.** Had we reported each seed's best epoch instead of its last, the mean would be
 # 0.02 points<!--S7/block4 flattery--> higher here, and 0.06 points<!--S7/block3 flattery--> higher in block 3. This number
