@@ -558,9 +558,8 @@ for temperature in (1, 3, 6):
 # ### The ladder, measured
 #
 # Now the rungs, as they were trained: on 55,000 training images, measured on the 5,000 others, after the last epoch,
-# with the same seeds for all. **The ladder is not complete yet:** a rung that says *no runs yet* is still to be
-# trained, with the command beside it, and says nothing until then. Before reading the table, five things about its
-# numbers.
+# with the same seeds for all. **The ladder is not complete yet:** rungs with fewer than five seeds are still to be
+# trained, and a rung without any has the command beside it. Before reading the table, five things about its numbers.
 #
 # **One image is 0.02 points.** 5,000 images cannot express less. A difference of 0.04 points between two runs means
 # two digits. A mean over 5 seeds comes in steps of 0.004 points, but the images behind it are still the same 5,000.
