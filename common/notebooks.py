@@ -76,9 +76,8 @@ def update(sessions: Path, steps=(), force: bool = False, reuse: bool = False) -
             _execute(new, path, _trained_already(step) if reuse else {})
         content = (nbformat.writes(new) + "\n").encode()
         write_atomically(path, content)
-        print(
-            f"written    {step}.ipynb  {time.perf_counter() - started:.0f} s  {len(content) / 1000:,.0f} kB", flush=True
-        )
+        seconds, kilobytes = time.perf_counter() - started, len(content) / 1000
+        print(f"written    {step}.ipynb  {seconds:.0f} s  {kilobytes:,.0f} kB", flush=True)
         if len(content) > LARGEST:
             print(f"warning    {step}.ipynb is over {LARGEST / 1000:,.0f} kB; draw smaller or fewer figures")
 
@@ -135,8 +134,7 @@ def kernel_environment(quick: bool) -> dict[str, str]:
         for name, value in os.environ.items()
         if name in INHERITED or not (name.startswith("COURSE_") or name == "MPLBACKEND")
     }
-    environment["TQDM_DISABLE"] = "1"
-    environment |= absolute_folders()
+    environment |= {"TQDM_DISABLE": "1", **absolute_folders()}
     if quick:
         return environment | {"COURSE_QUICK": "1", "COURSE_DATA": "builtin"}
     return environment | {"COURSE_DATA": environment.get("COURSE_DATA") or "mnist"}
@@ -192,14 +190,13 @@ def _name_cells(cells: list[NotebookNode], old: list[NotebookNode]) -> None:
 
 
 def _trained_already(step: str) -> dict[str, str]:
-    """The variables with which a lesson goes on from the checkpoint of its study's seed 1; none if it has not ended."""
-    studied = ROOT / "runs" / "study" / step / "seed-1"
-    if not (studied / "record.json").exists():
+    """The variables with which a lesson goes on from its study's seed 1, if that has ended, on as many threads."""
+    record = ROOT / "runs" / "study" / step / "seed-1" / "record.json"
+    if not record.exists():
         return {}
-    threads = json.loads((studied / "record.json").read_text(encoding="utf-8"))["runs"][0]["threads"]
+    threads = json.loads(record.read_text(encoding="utf-8"))["runs"][0]["threads"]
     with alone(ROOT / "runs" / step):
-        write_atomically(ROOT / "runs" / step / "checkpoint.pt", (studied / "checkpoint.pt").read_bytes())
-    # As many threads as the run had: the page's line `machine` stands above its epochs.
+        write_atomically(ROOT / "runs" / step / "checkpoint.pt", record.with_name("checkpoint.pt").read_bytes())
     return {"COURSE_PROTOCOL": "both", "COURSE_RESUME": "1", "OMP_NUM_THREADS": str(threads)}
 
 

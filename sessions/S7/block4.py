@@ -807,8 +807,8 @@ plots.show(plots.confusion(digits.test_labels, predictions), options.out, "confu
 # and three points more, rung 6, rung 8 and the top; the part *Result* prints them. Between the last two lie the
 # teacher and the nine looks. In the ladder the teacher has the larger difference, the nine looks hardly any, and five
 # seeds tell neither from chance. The run above keeps most of its distance from rung 8 with a single look, which
-# speaks for the teacher; on halves of the training images, with one seed, it had been the nine looks that stood out
-# ([log](records/README.md)).
+# speaks for the teacher; on halves of the training images, with a seed or two, it had been the nine looks that stood
+# out ([log](records/README.md)).
 #
 # **The end of the run.** Had we reported each seed's best epoch instead of its last, the mean would be
 # 0.02 points<!--S7/block4 flattery--> higher here, and 0.06 points<!--S7/block3 flattery--> higher in block 3. This number
