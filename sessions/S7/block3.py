@@ -33,8 +33,9 @@
 # training set, a test set and a set that is merely *called* test, and the standard error of an accuracy.
 #
 # **What you'll need**: a little PyTorch (a module, an optimizer). The runs in this step's record took 7 minutes<!--S7/block3 minutes--> each,
-# on one thread of a CPU with another run beside it; with two cores to itself it is about 4 (we have not timed it on a
-# GPU). `python3 course.py run S7/block3 --quick` goes through every step in seconds.
+# on one thread of a CPU with another run beside it; with two cores to itself it is about 4, or 6 where the processor
+# has no matrix units (we have not timed it on a GPU). `python3 course.py run S7/block3 --quick` goes through every
+# step in seconds.
 #
 # *Before this*: [block 2](block2.ipynb), the same network with another recipe. *After this*: [block 4](block4.ipynb),
 # our own: the same budget, trained and spent in another way. All steps are on the
