@@ -21,7 +21,8 @@ from common.recipe import ROOT
 
 IMAGES = 60_000  # of MNIST's training set: the epoch that times are given for
 RECORDED = ROOT / "sessions" / "S8" / "bench.json"  # the measurement that the texts quote
-BATCHES = {  # how many are timed: a few seconds' worth
+RECORDED_GPU = RECORDED.with_name("bench_gpu.json")
+BATCHES = {  # how many are timed: a few seconds' worth; on a GPU five times as many
     "S5/step1_first_network": 4,
     "S6/part2_step3_global_pooling": 40,
     "S7/block3": 80,
@@ -41,6 +42,9 @@ class Way:
     fused_optimizer: bool = False
     precision: str = "float32"
     compiled: bool = False
+    captured: bool = False  # the passes replayed as a CUDA graph (`common.speed.Captured`)
+    device: str = "cpu"
+    workers: int = 0  # processes that make the DataLoader's images
 
 
 SOURCES = Way()
@@ -54,48 +58,77 @@ WAYS = {  # of each step: the columns of the table; "default" is what `common.lo
     "default": dataclasses.replace(FLOAT32, precision="auto"),
     "compiled": dataclasses.replace(FLOAT32, precision="auto", compiled=True),
 }
+GPU_SOURCES = Way(device="cuda", workers=4)  # on a GPU such notebooks have four workers and pinned memory
+GPU_DEFAULT = dataclasses.replace(GPU_SOURCES, loader="in memory", workers=0, read_each_batch=False, captured=True)
+GPU_WAYS = {  # the same for a GPU, rung by rung; the last three are tried on top of the default
+    "sources": GPU_SOURCES,
+    "resident": dataclasses.replace(GPU_DEFAULT, read_each_batch=True, captured=False),
+    "unread": dataclasses.replace(GPU_DEFAULT, captured=False),
+    "default": GPU_DEFAULT,
+    "fused": dataclasses.replace(GPU_DEFAULT, fused_optimizer=True),
+    "bfloat16": dataclasses.replace(GPU_DEFAULT, precision="bfloat16"),
+    "compiled": dataclasses.replace(GPU_DEFAULT, compiled=True),
+}
 
 
 def main(arguments: list[str] | None = None) -> None:
     """The command line: print the table, write the JSON file."""
     parser = argparse.ArgumentParser(prog="course.py bench", description=__doc__.split(":")[0] + ".")
     parser.add_argument("--repeats", type=int, default=3, help="measurements of each way (default: 3)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="cpu (the default) or cuda")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "bench.json", help="default: runs/bench.json")
-    parser.add_argument("--record", action="store_true", help=f"write {RECORDED.relative_to(ROOT)}, which texts quote")
+    parser.add_argument("--record", action="store_true", help=f"write it into {RECORDED.parent.relative_to(ROOT)}")
     options = parser.parse_args(arguments)
     if options.repeats < 1:
         raise UserError(f"--repeats must be at least 1, not {options.repeats}.")
-    result = compare(options.repeats)
+    if options.device == "cuda":
+        from common import loops
+
+        loops.choose_device("cuda")  # or one sentence, before anything is measured
+    result = compare(options.repeats, options.device)
     print(table(result))
-    write_atomically(RECORDED if options.record else options.out, json.dumps(result, indent=1) + "\n")
+    recorded = RECORDED if options.device == "cpu" else RECORDED_GPU
+    write_atomically(recorded if options.record else options.out, json.dumps(result, indent=1) + "\n")
 
 
-def compare(repeats: int) -> dict:
+def compare(repeats: int, device: str = "cpu") -> dict:
     """Every step's ways in turn, `repeats` times, and what the machine can do at best."""
     steps = {}
     for step, batches in BATCHES.items():
-        # The compiler is tried on one network: its start takes longer than all other measurements of a step.
-        ways = {name: way for name, way in WAYS.items() if name != "compiled" or step.startswith("S7")}
+        ways = ways_of(step, device)
         runs = {name: [] for name in ways}
         for _ in range(repeats):
             for name, way in ways.items():
-                runs[name].append(measure(step, way, batches))
-                print(f"{'measured':<11}{step} {name}: {runs[name][-1]['seconds']:.1f} s an epoch", file=sys.stderr)
+                runs[name].append(measure(step, way, batches if device == "cpu" else 5 * batches))
+                said = f"{step} {name}: {short(runs[name][-1]['seconds'])} s an epoch"
+                print(f"{'measured':<11}{said}", file=sys.stderr)
         steps[step] = {"ways": runs, **least_work(step)}
-    return {**machine(), "steps": steps}
+    return {**machine(device), "steps": steps}
 
 
-def machine() -> dict:
+def ways_of(step: str, device: str) -> dict[str, Way]:
+    """The ways that are compared: for S7 all, for the others those that answer the table's question soon.
+
+    A compiler's start takes longer than all other measurements of a step.
+    """
+    if step.startswith("S7"):
+        return WAYS if device == "cpu" else GPU_WAYS
+    if device == "cpu":
+        return {name: way for name, way in WAYS.items() if name != "compiled"}
+    return {name: GPU_WAYS[name] for name in ("sources", "default")}
+
+
+def machine(device: str = "cpu") -> dict:
     """The machine as the records describe it, and its measured rates of arithmetic and of copying."""
     import torch
 
     from common import records
 
     return {
-        **records.machine(torch.device("cpu")),
-        "float32_flops": matrix_product_rate(torch.float32),
-        "bfloat16_flops": matrix_product_rate(torch.bfloat16),
-        "copy_bytes_per_second": copy_bandwidth(),
+        **records.machine(torch.device(device)),
+        "float32_flops": matrix_product_rate(torch.float32, device),
+        "bfloat16_flops": matrix_product_rate(torch.bfloat16, device),
+        "copy_bytes_per_second": copy_bandwidth(device),
     }
 
 
@@ -133,7 +166,7 @@ def table(result: dict) -> str:
     for step, measured in result["steps"].items():
         for name, runs in measured["ways"].items():
             line, seconds = figures(result, step, name), sorted(run["seconds"] for run in runs)
-            spread = f"{line['seconds']:.1f} ({seconds[0]:.1f}-{seconds[-1]:.1f})"
+            spread = f"{short(line['seconds'])} ({short(seconds[0])}-{short(seconds[-1])})"
             lines.append(
                 f"{step + ', ' + name:<40}{spread:>22}{line['ratio']:>7.1f}{IMAGES / line['seconds']:>10,.0f}"
                 f"{line['limit']:>12.0f} %{line['memory']:>7.0f} MB"
@@ -160,6 +193,11 @@ def figures(result: dict, step: str, name: str) -> dict[str, float]:
     }
 
 
+def short(seconds: float) -> str:
+    """The seconds with as many decimals as they need to be told apart."""
+    return f"{seconds:.1f}" if seconds >= 2 else f"{seconds:.2f}"
+
+
 def median(runs: list[dict]) -> float:
     """The median of the runs' seconds."""
     return statistics.median(run["seconds"] for run in runs)
@@ -176,27 +214,35 @@ def measure(step: str, way: Way, batches: int, epochs: int = 1) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def matrix_product_rate(dtype, size: int = 2048) -> float:
-    """Floating-point operations a second in the best of five products of two [size, size] matrices of this type."""
+def matrix_product_rate(dtype, device: str = "cpu", size: int = 0) -> float:
+    """Floating-point operations a second in the best of five products of two [size, size] matrices of this type.
+
+    A GPU multiplies 8,192 rows, a CPU 2,048, where `size` does not say how many.
+    """
     import torch
 
-    matrix = torch.rand(size, size).to(dtype)
-    return 2 * size**3 / _best_of_five(lambda: matrix @ matrix)
+    size = size or (2048 if device == "cpu" else 8192)
+    matrix = torch.rand(size, size, device=device).to(dtype)
+    return 2 * size**3 / _best_of_five(lambda: matrix @ matrix, device)
 
 
-def copy_bandwidth(count: int = 2**26) -> float:
+def copy_bandwidth(device: str = "cpu", count: int = 2**26) -> float:
     """Bytes read and written a second in the best of five copies of `count` float32 numbers."""
     import torch
 
-    source, target = torch.rand(count), torch.empty(count)
-    return 2 * 4 * count / _best_of_five(lambda: target.copy_(source))
+    source, target = torch.rand(count, device=device), torch.empty(count, device=device)
+    return 2 * 4 * count / _best_of_five(lambda: target.copy_(source), device)
 
 
-def _best_of_five(action) -> float:
+def _best_of_five(action, device: str) -> float:
+    import torch
+
     times = []
     for _ in range(6):
         started = time.perf_counter()
         action()
+        if device == "cuda":
+            torch.cuda.synchronize()
         times.append(time.perf_counter() - started)
     return min(times[1:])
 

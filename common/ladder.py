@@ -4,7 +4,7 @@ import dataclasses
 import statistics
 from dataclasses import dataclass
 
-from common.bench import Way, measure, median
+from common.bench import Way, measure, median, short
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def ladder_table(ladder: list[Rung], measured: list[list[dict]]) -> str:
     """A line for each rung: seconds an epoch, times the rung below (least-most), times the sources' loop."""
     lines = []
     for rung, runs, (below, foot) in zip(ladder, measured, gains(ladder, measured), strict=True):
-        text = f"{median(runs):.1f} s"
+        text = f"{short(median(runs))} s"
         if rung is not ladder[0]:
             text += f"   {statistics.median(below):.2f} x below ({min(below):.2f}-{max(below):.2f})"
             text += f"   {statistics.median(foot):.2f} x the sources   {verdict(below)}"

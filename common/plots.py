@@ -43,9 +43,9 @@ def show(figure: Figure, folder: Path, name: str) -> None:
     plt.close(figure)
 
 
-def grid(images: Tensor, captions: list[str], columns: int = 6, title: str = "") -> Figure:
-    """Images [N, 28, 28] or [N, 1, 28, 28], dark ink on white, each with its caption."""
-    rows = -(-len(images) // columns)
+def grid(images: Tensor, captions: list[str], columns: int = 6, title: str = "", places: int = 1) -> Figure:
+    """Images [N, 28, 28] or [N, 1, 28, 28], dark ink on white, each with its caption; room for `places` or more."""
+    rows = -(-max(places, len(images)) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(1.45 * columns, 1.7 * rows + 0.3 * bool(title)), squeeze=False)
     figure.suptitle(title)
     for axis in axes.flat:
@@ -93,14 +93,15 @@ def confusion(labels: Tensor, predictions: Tensor) -> Figure:
 
 
 def mistakes(images: Tensor, labels: Tensor, log_probabilities: Tensor, count: int = 12) -> Figure:
-    """The wrongly read images on which the network was surest: the label, what was read, how surely."""
+    """The wrongly read images on which the network was surest: the label, what was read, how surely.
+
+    There is room for `count`, also where fewer were wrong: the form of a lesson's figure is the same in every run.
+    """
     confidence, predictions = log_probabilities.exp().max(dim=1)
     wrong = (predictions != labels).nonzero().flatten()
     worst = wrong[confidence[wrong].argsort(descending=True, stable=True)][:count]
     captions = [f"{labels[i]} as {predictions[i]}, {100 * confidence[i]:.0f} %" for i in worst]
-    if not len(worst):
-        captions, worst = [], labels[:0]
-    return grid(images[worst], captions, title="surest mistakes")
+    return grid(images[worst], captions, title="surest mistakes", places=count)
 
 
 def receptive_fields(image: Tensor, rows: list[Layer]) -> Figure:

@@ -16,7 +16,8 @@ from common.recipe import ROOT, Target, in_notebook
 
 # A number with its unit, directly followed by the query it answers in an HTML comment, which no renderer shows.
 QUOTED = re.compile(
-    r"(?:\?|\d[\d,.]*)(?: %| points| minutes| seconds| times| MB)?<!--(?P<query>(?:bench )?S\d[^>]*?|sprint \w+)-->"
+    r"(?:\?|\d[\d,.]*)(?: %| points| minutes| seconds| times| MB)?"
+    r"<!--(?P<query>(?:bench (?:gpu )?)?S\d[^>]*?|sprint \w+)-->"
 )
 
 NOTHING_YET = f"{'recorded':<11}nothing yet; `course.py study` measures a step over several seeds"
@@ -140,8 +141,9 @@ def quote(query: str) -> str:
     `lowest5` are the lowest accuracies of any seed in its last epochs, `gap` how far the source's protocol lies above
     the held-out one, `training` the accuracy on training images as they were seen, `best` the mean of each seed's best
     epoch, and `flattery` how far that lies above the mean of the last. `bench STEP WAY QUANTITY` is a number of the
-    recorded benchmark: `seconds`, `ratio`, `limit` or `memory` of one of `common.bench.WAYS`; `sprint QUANTITY` is one
-    of the recorded race to 99.40 %, as `common.sprint.figures` names them.
+    recorded benchmark: `seconds`, `ratio`, `limit` or `memory` of one of `common.bench.WAYS`; `bench gpu STEP WAY
+    QUANTITY` is one of the GPU's, of `GPU_WAYS`; `sprint QUANTITY` is one of the recorded race to 99.40 %, as
+    `common.sprint.figures` names them.
     """
     try:
         return _quoted(query)
@@ -152,7 +154,7 @@ def quote(query: str) -> str:
 def _quoted(query: str) -> str:
     if query.startswith("sprint "):
         return _raced(query.removeprefix("sprint "))
-    timed = re.fullmatch(r"bench (S\d+/\w+) (\w+) (\w+)", query)
+    timed = re.fullmatch(r"bench (gpu )?(S\d+/\w+) (\w+) (\w+)", query)
     if timed:
         return _benchmarked(*timed.groups())
     found = re.fullmatch(r"(S\d+/\w+)( source)? (\w+)(?: at (\d+))?", query)
@@ -187,12 +189,13 @@ def _quoted(query: str) -> str:
     return quotable[quantity]
 
 
-def _benchmarked(step: str, way: str, quantity: str) -> str:
-    forms = {"seconds": "{:.1f} seconds", "ratio": "{:.1f} times", "limit": "{:.0f} %", "memory": "{:,.0f} MB"}
-    result = json.loads(bench.RECORDED.read_text(encoding="utf-8"))
+def _benchmarked(gpu: str | None, step: str, way: str, quantity: str) -> str:
+    forms = {"seconds": "{} seconds", "ratio": "{:.1f} times", "limit": "{:.0f} %", "memory": "{:,.0f} MB"}
+    result = json.loads((bench.RECORDED_GPU if gpu else bench.RECORDED).read_text(encoding="utf-8"))
     if way not in result["steps"].get(step, {}).get("ways", {}) or quantity not in forms:
         raise UserError(f"The recorded benchmark has no number {quantity!r} of {way!r} for the step {step}.")
-    return forms[quantity].format(bench.figures(result, step, way)[quantity])
+    value = bench.figures(result, step, way)[quantity]
+    return forms[quantity].format(bench.short(value) if quantity == "seconds" else value)
 
 
 def _raced(quantity: str) -> str:

@@ -1,6 +1,6 @@
-"""What makes an epoch faster and leaves the recipe as it is: memory, pieces, layout, arithmetic, a compiler.
+"""What makes an epoch faster and leaves the recipe as it is: memory, pieces, layout, arithmetic, a compiler, a graph.
 
-`forward` puts them together: the function with which `common.loops.train_epoch` computes the training images'
+`forward` puts most of them together: the function with which `common.loops` computes the training images'
 log-probabilities. Testing always uses the network itself, in float32.
 """
 
@@ -20,6 +20,7 @@ from common.recipe import Options, Recipe
 # Steps of the optimizer that win back the compiler's start, on S7 block 3 and 2 cores: 17 s against 3.3 ms a step in
 # float32, 27 s against 1.4 ms in bfloat16 (`common.ways` measures both). Rounded.
 WORTH_COMPILING = {"float32": 5_000, "bfloat16": 20_000}
+WORTH_CAPTURING = 100  # steps; to record a graph takes less than a second
 
 
 def has_batchnorm(model: nn.Module) -> bool:
@@ -118,6 +119,56 @@ def forward(model: nn.Module, arithmetic: str, compiled_for: int | None = None) 
         return log_probabilities.float()
 
     return compute
+
+
+def captures(device: torch.device, steps: int) -> bool:
+    """Whether a run of so many steps replays them as a CUDA graph: on such a GPU, unless it is soon over."""
+    return device.type == "cuda" and steps >= WORTH_CAPTURING
+
+
+class Captured:
+    """`common.loops.passes` for batches of one size, recorded once as a CUDA graph and then replayed in one call.
+
+    A step of a small network is some hundred kernels of a few microseconds each, and to ask for one takes the processor
+    longer than the GPU needs to run it. Recorded, they follow each other unasked
+    (https://pytorch.org/docs/stable/notes/cuda.html#whole-network-capture). A graph reads and writes at fixed places:
+    each batch is copied to where it looks for one, the gradients are where it puts them. Batches of another size (an
+    epoch's last) go the plain way. What the passes do before the recording leaves no trace: gradients, BatchNorm's
+    running means and the random numbers are set back.
+    """
+
+    def __init__(self, model: nn.Module, passes: Callable, batch_size: int):
+        """`passes(images, labels)` adds to the gradients of the model's weights and returns tensors on the device."""
+        device, self.weights, self.passes = next(model.parameters()).device, list(model.parameters()), passes
+        self.images = torch.zeros(batch_size, 1, 28, 28, device=device)
+        self.labels = torch.zeros(batch_size, dtype=torch.int64, device=device)
+        before, self.graph = [buffer.clone() for buffer in model.buffers()], torch.cuda.CUDAGraph()
+        aside = torch.cuda.Stream()
+        model.train()
+        with torch.random.fork_rng([device]):
+            aside.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(aside):
+                for _ in range(3):  # kernels are chosen and compiled in the first passes, outside the recording
+                    passes(self.images, self.labels)
+            torch.cuda.current_stream().wait_stream(aside)
+            model.zero_grad()
+            with torch.cuda.graph(self.graph):
+                self.results = passes(self.images, self.labels)
+        self.gradients = [weight.grad for weight in self.weights]
+        for buffer, value in zip(model.buffers(), before, strict=True):
+            buffer.copy_(value)
+        model.zero_grad()
+
+    def __call__(self, images: Tensor, labels: Tensor, share: float = 1.0) -> tuple[Tensor, Tensor]:
+        """As `common.loops.passes`; the replayed gradients take the place of earlier ones, for `share` must be 1."""
+        if len(labels) != len(self.labels):
+            return self.passes(images, labels, share)
+        self.images.copy_(images)
+        self.labels.copy_(labels)
+        self.graph.replay()
+        for weight, gradient in zip(self.weights, self.gradients, strict=True):
+            weight.grad = gradient
+        return self.results
 
 
 def _keep_compiled_apart() -> None:

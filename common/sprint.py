@@ -141,7 +141,7 @@ def ours(options: argparse.Namespace) -> dict:
     )
     speed.keep_memory()
     speed.arrange(model)
-    forward = speed.forward(model, ways.arithmetic(bench.WAYS["default"]))
+    passes = loops.passes(speed.forward(model, ways.arithmetic(bench.WAYS["default"])))
     optimizer = optim.optimizer(model, recipe)
     schedule, mean = optim.Schedule(optimizer, recipe, len(batches)), optim.running_mean(model, recipe)
 
@@ -150,7 +150,7 @@ def ours(options: argparse.Namespace) -> dict:
         mean.update_parameters(model)
 
     for epoch in range(recipe.epochs):
-        loops.train_epoch(model, batches, optimizer, f"epoch {epoch + 1}", forward, after_step=after_step)
+        loops.train_epoch(model, batches, optimizer, f"epoch {epoch + 1}", passes, after_step=after_step)
     score = loops.evaluate(mean.module, InMemoryLoader(digits.test_images, digits.test_labels, 1_000))
     write_atomically(options.out / f"seed-{recipe.seed}.safetensors", records.weights(mean.module))
     return {"seed": recipe.seed, "correct": score.correct, "total": score.total}

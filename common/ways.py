@@ -52,16 +52,19 @@ def time_epoch(step: str, way: Way, batches: int, epochs: int = 1) -> dict:
     warm_up, count = 2 * recipe.batch_size, batches * recipe.batch_size  # first steps pay for memory and for kernels
     images = torch.randint(0, 256, (warm_up + count, 28, 28), dtype=torch.uint8)
     labels = torch.randint(0, 10, (len(images),))
-    model = models.build(step)
-    train, started = trainer(model, recipe, way), time.perf_counter()
-    train(make_loader(way.loader, images[:warm_up], labels[:warm_up], recipe))
+    model = models.build(step).to(loops.choose_device(way.device))
+    started = time.perf_counter()
+    train = trainer(model, recipe, way)
+    train(make_loader(way, images[:warm_up], labels[:warm_up], recipe))
     start_seconds = time.perf_counter() - started
-    loader, megabytes = make_loader(way.loader, images[warm_up:], labels[warm_up:], recipe), []
+    loader, megabytes = make_loader(way, images[warm_up:], labels[warm_up:], recipe), []
+    if way.workers:
+        next(iter(loader))  # starts the workers
     for _ in range(epochs):
         started = time.perf_counter()
         train(loader)
         seconds = time.perf_counter() - started
-        megabytes.append(peak_megabytes())
+        megabytes.append(peak_megabytes(way.device))
     return {
         "seconds": seconds * IMAGES / count,
         "start_seconds": start_seconds,
@@ -77,26 +80,27 @@ def recorded_recipe(step: str) -> Recipe:
 
 
 def options_of(way: Way) -> Options:
-    """The options of a run on the CPU in this way."""
-    return Options("auto", None, "cpu", "held-out", False, False, Path(), way.precision, way.compiled)
+    """The options of a run in this way."""
+    return Options("auto", None, way.device, "held-out", False, False, Path(), way.precision, way.compiled)
 
 
 def arithmetic(way: Way) -> str:
     """The way's precision, with "auto" as `common.speed` settles it on this machine."""
-    return speed.precision(options_of(way), torch.device("cpu"))
+    return speed.precision(options_of(way), torch.device(way.device))
 
 
-def make_loader(kind: str, images: Tensor, labels: Tensor, recipe: Recipe):
-    """Batches of the same distribution, made in the way that `kind` names."""
+def make_loader(way: Way, images: Tensor, labels: Tensor, recipe: Recipe):
+    """Batches of the same distribution, made in the way that `way.loader` names."""
     arguments = {"augmentation": recipe.augmentation, "shuffle": True}
-    if kind == "in memory":
-        return loaders.InMemoryLoader(images, labels, recipe.batch_size, **arguments)
-    classic = loaders.classic_loader(images, labels, recipe.batch_size, **arguments)
-    if kind == "DataLoader":
+    if way.loader == "in memory":
+        return loaders.InMemoryLoader(images, labels, recipe.batch_size, **arguments, device=way.device)
+    classic = loaders.classic_loader(images, labels, recipe.batch_size, **arguments, workers=way.workers)
+    classic.pin_memory = way.device == "cuda"
+    if way.loader == "DataLoader":
         return classic
     classic.dataset.images = [Image.fromarray(image) for image in images.numpy()]
     classic.dataset.decode = lambda image: image
-    return {"cached": classic, "no DataLoader": Stacked(classic)}[kind]
+    return {"cached": classic, "no DataLoader": Stacked(classic)}[way.loader]
 
 
 class Stacked:
@@ -129,11 +133,13 @@ def trainer(model: nn.Module, recipe: Recipe, way: Way):
         model.to(memory_format=torch.channels_last)
     fused = True if way.fused_optimizer else None
     optimizer = torch.optim.SGD(model.parameters(), recipe.lr, recipe.momentum, fused=fused)
-    forward = speed.forward(model, arithmetic(way), recipe.batch_size if way.compiled else None)
+    passes = loops.passes(speed.forward(model, arithmetic(way), recipe.batch_size if way.compiled else None))
+    if way.captured:
+        passes = speed.Captured(model, passes, recipe.batch_size)
     size = speed.piece_size(model) if way.pieces else 2**62
     if way.read_each_batch:
         return lambda loader: sources_epoch(model, loader, optimizer)
-    return lambda loader: loops.train_epoch(model, loader, optimizer, forward=forward, piece_size=size)
+    return lambda loader: loops.train_epoch(model, loader, optimizer, "", passes, size)
 
 
 def use_pytorch_dropout(model: nn.Module) -> None:
@@ -150,8 +156,9 @@ def sources_epoch(model: nn.Module, loader, optimizer) -> tuple[float, int]:
     """
     model.train()
     correct = processed = 0
-    bar = tqdm(loader, disable=None)
+    bar, device = tqdm(loader, disable=None), next(model.parameters()).device
     for data, target in bar:
+        data, target = data.to(device), target.to(device)
         optimizer.zero_grad()
         prediction = model(data)
         loss = F.nll_loss(prediction, target)
@@ -163,8 +170,10 @@ def sources_epoch(model: nn.Module, loader, optimizer) -> tuple[float, int]:
     return loss.item(), correct
 
 
-def peak_megabytes() -> float | None:
-    """The most memory that this process has had so far; None on Windows, where the standard library does not say."""
+def peak_megabytes(device: str = "cpu") -> float | None:
+    """The most memory that this process has had so far, on a GPU the GPU's; None on Windows, where nothing tells."""
+    if device == "cuda":
+        return torch.cuda.max_memory_reserved() / 1e6
     status = Path("/proc/self/status")
     if status.exists():  # on Linux getrusage also counts what the parent had when it started this process
         return int(status.read_text().split("VmHWM:")[1].split()[0]) / 1e3

@@ -69,7 +69,7 @@ def test_the_default_way_is_what_fit_does(tmp_path):
 @pytest.mark.parametrize("kind", ["DataLoader", "cached", "no DataLoader", "in memory"])
 def test_every_loader_gives_every_image_once_with_its_label(kind):
     images = torch.arange(50, dtype=torch.uint8).view(50, 1, 1).repeat(1, 28, 28)
-    loader = ways.make_loader(kind, images, torch.arange(50), dataclasses.replace(PLAIN, batch_size=20))
+    loader = ways.make_loader(Way(kind), images, torch.arange(50), dataclasses.replace(PLAIN, batch_size=20))
     batches = list(loader)
     assert [len(labels) for _, labels in batches] == [20, 20, 10] == [20] * (len(loader) - 1) + [10]
     labels = torch.cat([labels for _, labels in batches])
@@ -83,6 +83,17 @@ def test_the_sources_loop_gets_pytorchs_dropout():
     ways.use_pytorch_dropout(model)
     dropouts = [module for module in model.modules() if isinstance(module, torch.nn.Dropout)]
     assert [(type(module), module.p) for module in dropouts] == [(torch.nn.Dropout, 0.1)] * 4
+
+
+def test_a_benchmark_of_a_gpu_needs_one(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match="--device cuda: PyTorch finds no such device here"):
+        bench.main(["--device", "cuda", "--out", str(tmp_path / "bench.json")])
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_quick_has_the_decimals_to_be_told_apart():
+    assert [bench.short(seconds) for seconds in (33.84, 2.04, 0.676)] == ["33.8", "2.0", "0.68"]
 
 
 def test_recipes_come_from_the_records():
@@ -130,9 +141,9 @@ def test_the_least_work_of_a_network_by_hand():
 
 
 def test_rates_are_work_over_time(monkeypatch):
-    monkeypatch.setattr(bench, "_best_of_five", lambda action: 0.5)
-    assert bench.matrix_product_rate(torch.float32, 10) == 4_000
-    assert bench.copy_bandwidth(100) == 1_600
+    monkeypatch.setattr(bench, "_best_of_five", lambda action, device: 0.5)
+    assert bench.matrix_product_rate(torch.float32, size=10) == 4_000
+    assert bench.copy_bandwidth(count=100) == 1_600
 
 
 def test_a_rung_is_compared_with_the_last_kept_one_within_each_turn():
@@ -164,15 +175,24 @@ def test_the_quoted_numbers_are_those_of_the_recorded_table():
     line = next(line for line in bench.table(recorded).splitlines() if line.startswith("S7/block3, default")).split()
     quotes = [report.quote(f"bench S7/block3 default {name}").split()[0] for name in ("seconds", "ratio", "limit")]
     assert quotes == [line[2], line[4], line[6]]
-    assert recorded["steps"].keys() == bench.BATCHES.keys()
+    gpu = json.loads(bench.RECORDED_GPU.read_text(encoding="utf-8"))
+    line = next(line for line in bench.table(gpu).splitlines() if line.startswith("S7/block3, default")).split()
+    assert [report.quote(f"bench gpu S7/block3 default {name}").split()[0] for name in ("seconds", "ratio")] == line[
+        2:5:2
+    ]
+    assert recorded["steps"].keys() == gpu["steps"].keys() == bench.BATCHES.keys()
     assert all(len(runs) >= 3 for step in recorded["steps"].values() for runs in step["ways"].values())
 
 
-def test_the_paired_runs_differ_in_their_arithmetic_alone():
-    """The float32 runs that S8 step 1 holds against the recorded ones: same network, recipe, data and seeds."""
+def test_the_paired_runs_differ_in_their_arithmetic_or_device_alone():
+    """The runs that S8 step 1 holds against the recorded ones: same network, recipe, data and seeds."""
     float32, bfloat16 = records.load(bench.RECORDED.with_name("block3_float32.json")), records.load("S7/block3")
+    gpu = records.load(bench.RECORDED.with_name("block3_gpu.json"))
     for name in ("source_sha256", "data", "parameters"):
-        assert float32[name] == bfloat16[name]
+        assert float32[name] == bfloat16[name] == gpu[name]
+    assert records.recipe_of("S7/block3", gpu["recipe"]) == ways.recorded_recipe("S7/block3")
+    assert [run["seed"] for run in records.runs(gpu)] == [1, 2, 3, 4, 5]
+    assert {(run["device"], run["precision"]) for run in records.runs(gpu)} == {("NVIDIA H200", "float32")}
     assert [run["seed"] for run in records.runs(float32)] == [run["seed"] for run in records.runs(bfloat16)]
     assert {run["precision"] for run in records.runs(bfloat16)} == {"bfloat16"}
     assert not any("precision" in run for run in records.runs(float32))  # from before there was a choice

@@ -1,5 +1,6 @@
 """What makes an epoch faster gives the same gradients: exactly, or to the tolerance that its arithmetic allows."""
 
+import dataclasses
 import os
 import platform
 import shutil
@@ -16,6 +17,7 @@ from common.loaders import InMemoryLoader
 from common.recipe import ROOT, Options, Recipe
 
 CPU = torch.device("cpu")
+needs_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU with CUDA")
 
 
 def batch(count=96):
@@ -170,6 +172,52 @@ def test_a_run_that_asked_for_the_compiler_in_vain_is_told(capsys):
     recipe = Recipe("S7/block3", epochs=1, batch_size=32, lr=0.02)
     loops.fit(network("S7/block3"), batch(), {"held-out": batch(10)}, recipe, options(compile=True))
     assert capsys.readouterr().out.startswith("machine    not compiled: the run is too short")
+
+
+@needs_a_gpu
+@pytest.mark.parametrize("arithmetic", ["float32", "bfloat16"])
+def test_captured_passes_give_the_same_gradients_and_leave_no_trace(arithmetic):
+    """Three batches one after another, the last a short one; S7 block 1 has dropout, whose masks go on as before."""
+    seen = []
+    for captured in (False, True):
+        model = network("S7/block1").to(loops.choose_device("cuda")).train()
+        torch.cuda.manual_seed(5)
+        passes = loops.passes(speed.forward(model, arithmetic))
+        passes = speed.Captured(model, passes, 96) if captured else passes
+        gradients = []
+        for count in (96, 96, 32):
+            images, labels = (part.to("cuda") for part in next(iter(batch(count))))
+            model.zero_grad()
+            passes(images, labels)
+            gradients.append(flat(parameter.grad for parameter in model.parameters()).clone())
+        seen.append((gradients, flat(buffer.double() for buffer in model.buffers())))
+    (plain, means), (replayed, captured_means) = seen
+    assert len({gradient.sum().item() for gradient in plain}) == 3
+    for one, other in zip(plain, replayed, strict=True):
+        assert distance(other, one) < 1e-4
+    torch.testing.assert_close(captured_means, means, rtol=1e-4, atol=1e-6)
+
+
+@needs_a_gpu
+def test_a_captured_training_ends_where_a_plain_one_does(monkeypatch):
+    """Batches of 32 and a short one, one cycle and a running mean; S7 block 4's network without its looks."""
+    recipe = Recipe("S7/block4_one_look", epochs=2, batch_size=32, lr=0.02, one_cycle=0.2, averaging=0.9)
+    asked, ends = dataclasses.replace(options(), device="cuda"), []
+    for worth in (1, 10**9):
+        monkeypatch.setattr(speed, "WORTH_CAPTURING", worth)
+        model, digits = network(recipe.step).to(loops.choose_device("cuda")), data.load("builtin", limit=1_040)
+        train = InMemoryLoader(digits.train_images, digits.train_labels, 32, shuffle=True, device="cuda")
+        history = loops.fit(model, train, {"held-out": batch(360)}, recipe, asked)
+        ends.append((flat(tensor.double() for tensor in model.state_dict().values()), history[-1]["test_loss"]))
+    (captured, loss), (plain, plain_loss) = ends
+    assert distance(captured, plain) < 0.01  # sums in another order, and a training lets such differences grow
+    assert loss == pytest.approx(plain_loss, rel=0.05)
+
+
+def test_only_a_gpu_captures_and_only_runs_that_gain_by_it():
+    assert speed.captures(torch.device("cuda"), 14 * 938)
+    assert not speed.captures(torch.device("cuda"), 16)
+    assert not speed.captures(CPU, 14 * 938)
 
 
 FAULTS = """

@@ -33,7 +33,7 @@
 # memory formats, bfloat16, compilation, the roofline bound, and how to credit a gain to its cause.
 #
 # **What you'll need**: block 3 of S7, whose network and recipe are timed. The page takes about 5 minutes on 2 CPU
-# cores, and wants them for itself: close what else computes. (We have not timed it on a GPU; the ladder is a CPU's.)
+# cores, and wants them for itself: close what else computes. (The ladder is a CPU's; a GPU has a section of its own.)
 #
 # *Before this*: [S7 block 3](../S7/block3.ipynb). *After this*: [step 2](step2_frontier.ipynb), how few parameters
 # will do. The [map of the steps](../../README.md#the-map-of-the-steps) shows all of them. To run it in the cloud:
@@ -278,6 +278,40 @@ megabytes = ", ".join("unknown" if value is None else f"{value:,.0f}" for value 
 print(f"{'measured':<11}{'peak memory after each of four epochs':<44}  {megabytes} MB")
 
 # %% [markdown]
+# ## On a GPU
+#
+# A GPU turns the question round. It has more arithmetic than this network knows what to do with, and what is slow is
+# the asking. Each operation of PyTorch becomes one or more **kernels**, programs that the processor asks the GPU to
+# run, one after the other. To ask takes some microseconds of Python and driver. Of a network this small, to run takes
+# no longer than to ask, so the GPU waits for its next order most of the time. The ladder up from there is another one:
+#
+# - **sources**: the source's loop as such notebooks have it on a GPU. Four worker processes make the images, each batch
+#   travels to the GPU, and after each the loss and the number of correct images are read back.
+# - **resident**: the whole set lies on the GPU, 47 MB of it, and is augmented there (`InMemoryLoader`).
+# - **unread**: loss and accuracy are summed on the GPU and read once an epoch. To read a number, the processor must
+#   wait until all that it has asked for is done, and while it waits it asks for nothing.
+# - **default**: the forward pass, the loss and the backward pass are recorded once, as a **CUDA graph**, and replayed
+#   for each batch. Their hundreds of kernels follow each other without being asked for (`common.speed.Captured`).
+# - **fused**, **bfloat16**, **compiled**: each on top of the default, to see whether it would help.
+#
+# If there is a GPU in your machine, here is what it needs for an epoch:
+
+# %%
+for name, way in bench.GPU_WAYS.items():
+    seconds_on_gpu = "no GPU here"
+    if torch.cuda.is_available():
+        seconds_on_gpu = f"{bench.short(bench.measure(STEP, way, 5 * batches)['seconds'])} s"
+    print(f"{'measured':<11}{'on a GPU, ' + name:<38}  {seconds_on_gpu}")
+
+# %% [markdown]
+# And a recorded benchmark (`course.py bench --device cuda`). Its memory is the GPU's, and the limit is computed as
+# above, from the GPU's own rates:
+
+# %%
+recorded_gpu = json.loads(bench.RECORDED_GPU.read_text(encoding="utf-8"))
+print(bench.table(recorded_gpu))
+
+# %% [markdown]
 # ## Is it still the same training?
 #
 # A fast loop that trains another network is worth nothing. Three kinds of sameness, each checked where it can be:
@@ -285,23 +319,29 @@ print(f"{'measured':<11}{'peak memory after each of four epochs':<44}  {megabyte
 # - **To the bit**: reading the loss later and keeping memory change no arithmetic. One epoch either way ends with
 #   equal weights (`tests/test_bench.py`).
 # - **To rounding**: pieces, layout, the fused step and the compiler add up the same numbers in another order.
-#   Gradients agree to a hundred-thousandth (`tests/test_speed.py`), and the warped batches pixel by pixel with
-#   torchvision's (`tests/test_loaders.py`).
+#   Gradients agree to a hundred-thousandth, with a replayed graph to a ten-thousandth (`tests/test_speed.py`), and the
+#   warped batches pixel by pixel with torchvision's (`tests/test_loaders.py`).
 # - **Within the spread over seeds**: bfloat16 rounds every product's factors to 8 binary digits. A gradient differs
-#   by a few per cent of its length, where another batch differs by most of it. Whether that matters for the result
-#   only runs can say: the same seeds, trained in full both ways.
+#   by a few per cent of its length, where another batch differs by most of it. A GPU draws other masks of dropout.
+#   Whether that matters for the result only runs can say: the same seeds, trained in full in each way.
 
 # %%
-float32 = records.runs(records.load(bench.RECORDED.with_name("block3_float32.json")))
-bfloat16 = records.runs(records.load(STEP))
-exact, rough = ({run["seed"]: records.accuracy(run) for run in runs} for runs in (float32, bfloat16))
+trained = {
+    "float32": records.load(bench.RECORDED.with_name("block3_float32.json")),
+    "bfloat16": records.load(STEP),
+    "float32 on a GPU": records.load(bench.RECORDED.with_name("block3_gpu.json")),
+}
+read = {name: {run["seed"]: records.accuracy(run) for run in records.runs(one)} for name, one in trained.items()}
+exact = read.pop("float32")
 for seed in exact:
-    print(f"{'recorded':<11}seed {seed}   float32 {exact[seed]:.2f} %   bfloat16 {rough[seed]:.2f} %")
-found = compare.paired(exact, rough)
-print(
-    f"{'recorded':<11}mean difference {found.difference:+.2f} points, "
-    f"95 % interval {found.low:+.2f} to {found.high:+.2f} (paired by seed, Student's t)"
-)
+    others = "   ".join(f"{name} {accuracies[seed]:.2f} %" for name, accuracies in read.items())
+    print(f"{'recorded':<11}seed {seed}   float32 {exact[seed]:.2f} %   {others}")
+for name, accuracies in read.items():
+    found = compare.paired(exact, accuracies)
+    print(
+        f"{'recorded':<11}{name + ':':<18}mean difference {found.difference:+.2f} points, "
+        f"95 % interval {found.low:+.2f} to {found.high:+.2f} (paired by seed, Student's t)"
+    )
 
 # %% [markdown]
 # ## The shortest way to 99.40 %
@@ -416,6 +456,19 @@ print(bench.table(recorded))
 # to become 2.5 times faster by default and 4 times with everything, and is at
 # 2.6 times<!--bench S6/part2_step3_global_pooling default ratio-->; S5 was to become 1.5 and 3 times faster, and is
 # at 6.6 times<!--bench S5/step1_first_network default ratio-->.
+#
+# **What a GPU changes.** Nearly everything. On an NVIDIA H200 the source's loop takes
+# 4.6 seconds<!--bench gpu S7/block3 sources seconds--> for an epoch of S7 block 3, and ours
+# 0.68 seconds<!--bench gpu S7/block3 default seconds-->, 6.9 times<!--bench gpu S7/block3 default ratio--> faster. What
+# carries on a CPU, the images made as whole batches, is a small gain here
+# (1.1 times<!--bench gpu S7/block3 resident ratio-->): four workers keep up with a network that waits for its own
+# orders. To wait less for numbers is another small one. The great step is the graph, five times in one go. Then what
+# is left are the kernels themselves, and neither a fused optimizer nor a compiler gains anything. bfloat16 loses: it
+# asks for more kernels, which convert numbers, to save arithmetic that was never the price. Of what this GPU's rates
+# allow, an eightieth of a second, the default reaches 2 %<!--bench gpu S7/block3 default limit-->: 64 images of a
+# small network do not fill a machine of 132 processors, whoever asks. The wide network of S5, with 512 images at a
+# time, reaches 41 %<!--bench gpu S5/step1_first_network default limit-->. (Two repeats, not three; that of the
+# source's loop varies, with its four workers, by a quarter.)
 #
 # **How sure the baseline is.** Less sure than its three repeats look. The same source's loop for S7 took between 24
 # and 35 seconds an epoch in one quiet hour, each time in a process of its own, and hardly varied within one. What
