@@ -22,7 +22,8 @@ from common.recipe import ROOT
 IMAGES = 60_000  # of MNIST's training set: the epoch that times are given for
 RECORDED = ROOT / "sessions" / "S8" / "bench.json"  # the measurement that the texts quote
 RECORDED_GPU = RECORDED.with_name("bench_gpu.json")
-BATCHES = {  # how many are timed: a few seconds' worth; on a GPU five times as many
+GPU_TIMES = 5  # as many batches on a GPU
+BATCHES = {  # how many are timed: a few seconds' worth
     "S5/step1_first_network": 4,
     "S6/part2_step3_global_pooling": 40,
     "S7/block3": 80,
@@ -58,7 +59,7 @@ WAYS = {  # of each step: the columns of the table; "default" is what `common.lo
     "default": dataclasses.replace(FLOAT32, precision="auto"),
     "compiled": dataclasses.replace(FLOAT32, precision="auto", compiled=True),
 }
-GPU_SOURCES = Way(device="cuda", workers=4)  # on a GPU such notebooks have four workers and pinned memory
+GPU_SOURCES = Way(device="cuda", workers=4)  # on a GPU such notebooks have four workers, and pinned memory
 GPU_DEFAULT = dataclasses.replace(GPU_SOURCES, loader="in memory", workers=0, read_each_batch=False, captured=True)
 GPU_WAYS = {  # the same for a GPU, rung by rung; the last three are tried on top of the default
     "sources": GPU_SOURCES,
@@ -77,7 +78,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=3, help="measurements of each way (default: 3)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="cpu (the default) or cuda")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "bench.json", help="default: runs/bench.json")
-    parser.add_argument("--record", action="store_true", help=f"write it into {RECORDED.parent.relative_to(ROOT)}")
+    parser.add_argument("--record", action="store_true", help="write sessions/S8/bench.json or bench_gpu.json")
     options = parser.parse_args(arguments)
     if options.repeats < 1:
         raise UserError(f"--repeats must be at least 1, not {options.repeats}.")
@@ -99,7 +100,7 @@ def compare(repeats: int, device: str = "cpu") -> dict:
         runs = {name: [] for name in ways}
         for _ in range(repeats):
             for name, way in ways.items():
-                runs[name].append(measure(step, way, batches if device == "cpu" else 5 * batches))
+                runs[name].append(measure(step, way, batches if device == "cpu" else GPU_TIMES * batches))
                 said = f"{step} {name}: {short(runs[name][-1]['seconds'])} s an epoch"
                 print(f"{'measured':<11}{said}", file=sys.stderr)
         steps[step] = {"ways": runs, **least_work(step)}
@@ -107,7 +108,7 @@ def compare(repeats: int, device: str = "cpu") -> dict:
 
 
 def ways_of(step: str, device: str) -> dict[str, Way]:
-    """The ways that are compared: for S7 all, for the others those that answer the table's question soon.
+    """The ways that are compared: all of them for S7, fewer for the others, to save time.
 
     A compiler's start takes longer than all other measurements of a step.
     """
@@ -167,9 +168,10 @@ def table(result: dict) -> str:
         for name, runs in measured["ways"].items():
             line, seconds = figures(result, step, name), sorted(run["seconds"] for run in runs)
             spread = f"{short(line['seconds'])} ({short(seconds[0])}-{short(seconds[-1])})"
+            limit = f"{line['limit']:.0f}" if line["limit"] >= 1 else f"{line['limit']:.1f}"
             lines.append(
                 f"{step + ', ' + name:<40}{spread:>22}{line['ratio']:>7.1f}{IMAGES / line['seconds']:>10,.0f}"
-                f"{line['limit']:>12.0f} %{line['memory']:>7.0f} MB"
+                f"{limit:>12} %{line['memory']:>7.0f} MB"
             )
     lines.append(
         f"{result['device']}, {result['threads']} threads, {result['machine']}, torch {result['torch']}; "
@@ -214,10 +216,10 @@ def measure(step: str, way: Way, batches: int, epochs: int = 1) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def matrix_product_rate(dtype, device: str = "cpu", size: int = 0) -> float:
+def matrix_product_rate(dtype, device: str = "cpu", size: int | None = None) -> float:
     """Floating-point operations a second in the best of five products of two [size, size] matrices of this type.
 
-    A GPU multiplies 8,192 rows, a CPU 2,048, where `size` does not say how many.
+    By default the size is 2,048 on a CPU and 8,192 on a GPU.
     """
     import torch
 

@@ -24,7 +24,10 @@ class Interrupted(UserError):
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The device called `name`; "auto" takes CUDA, else MPS, else the CPU. Raises UserError if it is not there."""
+    """The device called `name`; "auto" takes CUDA, else MPS, else the CPU. Raises UserError if it is not there.
+
+    With CUDA, the whole process computes float32 convolutions in full from now on.
+    """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         name = next(candidate for candidate, there in available.items() if there)
@@ -32,7 +35,7 @@ def choose_device(name: str = "auto") -> torch.device:
         usable = ", ".join(candidate for candidate, there in available.items() if there)
         raise UserError(f"--device {name}: PyTorch finds no such device here; usable are auto, {usable}.")
     if name == "cuda":
-        torch.backends.cudnn.conv.fp32_precision = "ieee"  # else convolutions round float32 to 10 bits (TF32)
+        torch.backends.cudnn.conv.fp32_precision = "ieee"  # else it rounds their factors to 11 binary digits (TF32)
     return torch.device(name)
 
 
@@ -41,21 +44,21 @@ def labels_alone(_images: Tensor, log_probabilities: Tensor, labels: Tensor) -> 
     return F.nll_loss(log_probabilities, labels)
 
 
-def passes(forward, loss_of=labels_alone):
-    """The forward and the backward pass, as a function of images [B, 1, S, S] and labels [B].
+def passes_of(forward, loss_of=labels_alone):
+    """The forward and the backward pass, as one function of images [B, 1, S, S] and labels [B].
 
     `forward` computes the log-probabilities; it is the model itself, or a faster way to the same (`common.speed`).
     `loss_of` is what is minimised. The function adds the gradients, times `share`, to those that the weights have, and
     returns the mean loss and the log-probabilities [B, 10].
     """
 
-    def forward_and_backward(images: Tensor, labels: Tensor, share: float = 1.0) -> tuple[Tensor, Tensor]:
+    def passes(images: Tensor, labels: Tensor, share: float = 1.0) -> tuple[Tensor, Tensor]:
         log_probabilities = forward(images)
         loss = loss_of(images, log_probabilities, labels)
         (loss * share).backward()
         return loss.detach(), log_probabilities.detach()
 
-    return forward_and_backward
+    return passes
 
 
 def train_epoch(
@@ -63,27 +66,27 @@ def train_epoch(
     batches,
     optimizer,
     description: str = "training",
-    forward_and_backward=None,
+    passes=None,
     piece_size: int = 2**62,
     after_step=lambda: None,
 ) -> Score:
     """One pass over the training batches, one step of the optimizer for each.
 
-    `forward_and_backward` is what `passes` makes of the model, or a faster way to the same (`common.speed.Captured`). A
-    batch goes through it in pieces of at most `piece_size` images; their gradients add up to the batch's. `after_step`
-    is called after each step. The score counts each image with the weights of the moment it was seen, augmented and
-    with dropout on. Raises UserError, which names the batch, when the loss stops being a number.
+    `passes` are what `passes_of` makes of the model, or a faster way to the same (`common.speed.Captured`). A batch
+    goes through them in pieces of at most `piece_size` images; their gradients add up to the batch's. `after_step` is
+    called after each step. The score counts each image with the weights of the moment it was seen, augmented and with
+    dropout on. Raises UserError, which names the batch, when the loss stops being a number.
     """
     device = next(model.parameters()).device
     model.train()
-    forward_and_backward, counter, sums = forward_and_backward or passes(model), Counter(device), []
+    passes, counter, sums = passes or passes_of(model), Counter(device), []
     look_every = 1 if device.type == "cpu" else 50  # batches; an accelerator must wait for each look
     for images, labels in _progress(batches, description):
         images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
         optimizer.zero_grad()
         for some_images, some_labels in _pieces(images, labels, piece_size):
             share = len(some_labels) / len(labels)
-            loss, log_probabilities = forward_and_backward(some_images, some_labels, share)
+            loss, log_probabilities = passes(some_images, some_labels, share)
             counter.add(loss, log_probabilities, some_labels)
         sums.append(counter.loss.clone())
         if len(sums) % look_every == 0:
@@ -145,9 +148,9 @@ def fit(
     compiled_for = recipe.batch_size if speed.compiles(recipe, options, device, images) else None
     if options.compile and not compiled_for:
         print(f"{'machine':<11}not compiled: the run is too short to gain by it, or there is no C++ compiler here")
-    forward_and_backward = passes(speed.forward(model, speed.precision(options, device), compiled_for), loss_of)
+    passes = passes_of(speed.forward(model, speed.precision(options, device), compiled_for), loss_of)
     if speed.captures(device, recipe.epochs * len(train_batches)):
-        forward_and_backward = speed.Captured(model, forward_and_backward, recipe.batch_size)
+        passes = speed.Captured(model, passes, recipe.batch_size)
     optimizer = optim.optimizer(model, recipe)
     schedule = optim.Schedule(optimizer, recipe, len(train_batches))
     mean = optim.running_mean(model, recipe)
@@ -172,14 +175,14 @@ def fit(
             for epoch in range(len(run.history) + 1, recipe.epochs + 1):
                 started = time.perf_counter()
                 lr = optimizer.param_groups[0]["lr"]
-                of, size = f"epoch {epoch}/{recipe.epochs}", speed.piece_size(model)
-                train = train_epoch(model, train_batches, optimizer, of, forward_and_backward, size, after_step)
+                name, size = f"epoch {epoch}/{recipe.epochs}", speed.piece_size(model)
+                train = train_epoch(model, train_batches, optimizer, name, passes, size, after_step)
                 row = {"epoch": epoch, "lr": lr, **train.row("train")}
-                for name, batches in measured.items():
-                    row |= evaluate(tested, batches).row(name)
+                for protocol, batches in measured.items():
+                    row |= evaluate(tested, batches).row(protocol)
                     row.setdefault("seconds", time.perf_counter() - started)  # a second protocol is not the run's own
                 if not math.isfinite(row["test_loss"]):  # the last step broke the network: no state to go on from
-                    raise UserError(f"The test loss is {row['test_loss']} after {of}; {_lower(optimizer)}.")
+                    raise UserError(f"The test loss is {row['test_loss']} after {name}; {_lower(optimizer)}.")
                 schedule.after_epoch()
                 run.history.append(row)
                 print(log_line(row, recipe.epochs), flush=True)

@@ -84,8 +84,7 @@ def running_mean(model: nn.Module, recipe: Recipe) -> AveragedModel | None:
         return None
 
     def average(means: list, weights: list, steps: torch.Tensor) -> None:
-        done = int(mean.n_averaged)  # lies on the CPU; to read `steps`, its copy beside the weights, a GPU would wait
-        get_ema_multi_avg_fn(min(recipe.averaging, (1 + done) / (10 + done)))(means, weights, steps)
+        keep = min(recipe.averaging, (1 + int(steps)) / (10 + int(steps)))
+        get_ema_multi_avg_fn(keep)(means, weights, steps)
 
-    mean = AveragedModel(model, multi_avg_fn=average, use_buffers=True)
-    return mean
+    return AveragedModel(model, multi_avg_fn=average, use_buffers=True)

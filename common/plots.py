@@ -44,7 +44,7 @@ def show(figure: Figure, folder: Path, name: str) -> None:
 
 
 def grid(images: Tensor, captions: list[str], columns: int = 6, title: str = "", places: int = 1) -> Figure:
-    """Images [N, 28, 28] or [N, 1, 28, 28], dark ink on white, each with its caption; room for `places` or more."""
+    """Images [N, 28, 28] or [N, 1, 28, 28], dark ink on white, each with its caption, in at least `places` places."""
     rows = -(-max(places, len(images)) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(1.45 * columns, 1.7 * rows + 0.3 * bool(title)), squeeze=False)
     figure.suptitle(title)

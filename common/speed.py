@@ -1,7 +1,7 @@
 """What makes an epoch faster and leaves the recipe as it is: memory, pieces, layout, arithmetic, a compiler, a graph.
 
-`forward` puts most of them together: the function with which `common.loops` computes the training images'
-log-probabilities. Testing always uses the network itself, in float32.
+`forward` joins most of them: the function with which `common.loops` computes the training images' log-probabilities.
+Testing always uses the network itself, in float32.
 """
 
 import ctypes
@@ -15,6 +15,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from common.errors import UserError
 from common.recipe import Options, Recipe
 
 # Steps of the optimizer that win back the compiler's start, on S7 block 3 and 2 cores: 17 s against 3.3 ms a step in
@@ -122,47 +123,61 @@ def forward(model: nn.Module, arithmetic: str, compiled_for: int | None = None) 
 
 
 def captures(device: torch.device, steps: int) -> bool:
-    """Whether a run of so many steps replays them as a CUDA graph: on such a GPU, unless it is soon over."""
+    """Whether a run of so many steps replays its passes as a CUDA graph: on a GPU with CUDA, unless it is soon over."""
     return device.type == "cuda" and steps >= WORTH_CAPTURING
 
 
 class Captured:
-    """`common.loops.passes` for batches of one size, recorded once as a CUDA graph and then replayed in one call.
+    """The passes over batches of one size, recorded once as a CUDA graph and then replayed in one call.
 
-    A step of a small network is some hundred kernels of a few microseconds each, and to ask for one takes the processor
-    longer than the GPU needs to run it. Recorded, they follow each other unasked
+    A step of a small network is some hundreds of kernels of a few microseconds each, and to ask for one takes the
+    processor longer than the GPU needs to run it. Recorded, they follow each other unasked
     (https://pytorch.org/docs/stable/notes/cuda.html#whole-network-capture). A graph reads and writes at fixed places:
-    each batch is copied to where it looks for one, the gradients are where it puts them. Batches of another size (an
-    epoch's last) go the plain way. What the passes do before the recording leaves no trace: gradients, BatchNorm's
-    running means and the random numbers are set back.
+    each batch of 28x28 images is copied to where it looks for one, the gradients are where it puts them. Batches of
+    another size (an epoch's last) go the plain way. What the passes do before the recording leaves no trace: gradients,
+    BatchNorm's running means and the random numbers are set back.
     """
 
     def __init__(self, model: nn.Module, passes: Callable, batch_size: int):
-        """`passes(images, labels)` adds to the gradients of the model's weights and returns tensors on the device."""
+        """`passes` as `common.loops.passes_of` makes them for this model. Raises UserError if they cannot be recorded.
+
+        Python code in the network and the loss runs now, and not again: it must not read a number back from the GPU.
+        """
         device, self.weights, self.passes = next(model.parameters()).device, list(model.parameters()), passes
         self.images = torch.zeros(batch_size, 1, 28, 28, device=device)
         self.labels = torch.zeros(batch_size, dtype=torch.int64, device=device)
         before, self.graph = [buffer.clone() for buffer in model.buffers()], torch.cuda.CUDAGraph()
-        aside = torch.cuda.Stream()
         model.train()
         with torch.random.fork_rng([device]):
+            aside = torch.cuda.Stream()
             aside.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(aside):
                 for _ in range(3):  # kernels are chosen and compiled in the first passes, outside the recording
                     passes(self.images, self.labels)
             torch.cuda.current_stream().wait_stream(aside)
             model.zero_grad()
-            with torch.cuda.graph(self.graph):
-                self.results = passes(self.images, self.labels)
+            try:
+                with torch.cuda.graph(self.graph):
+                    self.results = passes(self.images, self.labels)
+            except RuntimeError as error:
+                raise UserError(
+                    f"The training step cannot be recorded as a CUDA graph ({str(error).splitlines()[0]}). Take what "
+                    "reads a number back (.item(), print, if) out of the network and the loss, or use --device cpu."
+                ) from error
         self.gradients = [weight.grad for weight in self.weights]
         for buffer, value in zip(model.buffers(), before, strict=True):
             buffer.copy_(value)
         model.zero_grad()
 
     def __call__(self, images: Tensor, labels: Tensor, share: float = 1.0) -> tuple[Tensor, Tensor]:
-        """As `common.loops.passes`; the replayed gradients take the place of earlier ones, for `share` must be 1."""
+        """What `passes` do and return, for a whole batch; the next call overwrites the tensors that this one returns.
+
+        Replayed gradients are not scaled, and take the place of earlier ones: raises ValueError unless `share` is 1.
+        """
+        if share != 1:
+            raise ValueError(f"A graph replays whole batches, not a share of {share} of one.")
         if len(labels) != len(self.labels):
-            return self.passes(images, labels, share)
+            return self.passes(images, labels)
         self.images.copy_(images)
         self.labels.copy_(labels)
         self.graph.replay()

@@ -53,13 +53,13 @@ def time_epoch(step: str, way: Way, batches: int, epochs: int = 1) -> dict:
     images = torch.randint(0, 256, (warm_up + count, 28, 28), dtype=torch.uint8)
     labels = torch.randint(0, 10, (len(images),))
     model = models.build(step).to(loops.choose_device(way.device))
-    started = time.perf_counter()
-    train = trainer(model, recipe, way)
+    train, started = trainer(model, recipe, way), time.perf_counter()
     train(make_loader(way, images[:warm_up], labels[:warm_up], recipe))
     start_seconds = time.perf_counter() - started
     loader, megabytes = make_loader(way, images[warm_up:], labels[warm_up:], recipe), []
     if way.workers:
-        next(iter(loader))  # starts the workers
+        for _batch in loader:  # starts the workers, and leaves nothing of theirs to wait for
+            pass
     for _ in range(epochs):
         started = time.perf_counter()
         train(loader)
@@ -133,13 +133,13 @@ def trainer(model: nn.Module, recipe: Recipe, way: Way):
         model.to(memory_format=torch.channels_last)
     fused = True if way.fused_optimizer else None
     optimizer = torch.optim.SGD(model.parameters(), recipe.lr, recipe.momentum, fused=fused)
-    passes = loops.passes(speed.forward(model, arithmetic(way), recipe.batch_size if way.compiled else None))
+    passes = loops.passes_of(speed.forward(model, arithmetic(way), recipe.batch_size if way.compiled else None))
     if way.captured:
         passes = speed.Captured(model, passes, recipe.batch_size)
     size = speed.piece_size(model) if way.pieces else 2**62
     if way.read_each_batch:
         return lambda loader: sources_epoch(model, loader, optimizer)
-    return lambda loader: loops.train_epoch(model, loader, optimizer, "", passes, size)
+    return lambda loader: loops.train_epoch(model, loader, optimizer, passes=passes, piece_size=size)
 
 
 def use_pytorch_dropout(model: nn.Module) -> None:
@@ -171,7 +171,7 @@ def sources_epoch(model: nn.Module, loader, optimizer) -> tuple[float, int]:
 
 
 def peak_megabytes(device: str = "cpu") -> float | None:
-    """The most memory that this process has had so far, on a GPU the GPU's; None on Windows, where nothing tells."""
+    """The most memory that this process has had so far; on a GPU what PyTorch reserved there; None on Windows."""
     if device == "cuda":
         return torch.cuda.max_memory_reserved() / 1e6
     status = Path("/proc/self/status")

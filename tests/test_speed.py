@@ -1,5 +1,6 @@
 """What makes an epoch faster gives the same gradients: exactly, or to the tolerance that its arithmetic allows."""
 
+import contextlib
 import dataclasses
 import os
 import platform
@@ -13,6 +14,7 @@ import torch
 from torch.nn import functional as F  # noqa: N812
 
 from common import data, loops, models, speed
+from common.errors import UserError
 from common.loaders import InMemoryLoader
 from common.recipe import ROOT, Options, Recipe
 
@@ -182,7 +184,7 @@ def test_captured_passes_give_the_same_gradients_and_leave_no_trace(arithmetic):
     for captured in (False, True):
         model = network("S7/block1").to(loops.choose_device("cuda")).train()
         torch.cuda.manual_seed(5)
-        passes = loops.passes(speed.forward(model, arithmetic))
+        passes = loops.passes_of(speed.forward(model, arithmetic))
         passes = speed.Captured(model, passes, 96) if captured else passes
         gradients = []
         for count in (96, 96, 32):
@@ -212,6 +214,31 @@ def test_a_captured_training_ends_where_a_plain_one_does(monkeypatch):
     (captured, loss), (plain, plain_loss) = ends
     assert distance(captured, plain) < 0.01  # sums in another order, and a training lets such differences grow
     assert loss == pytest.approx(plain_loss, rel=0.05)
+
+
+class Stream(contextlib.nullcontext):
+    def wait_stream(self, other):
+        pass
+
+
+def test_what_cannot_be_recorded_is_refused_in_one_sentence(monkeypatch):
+    """A stand-in for CUDA, since what a network that reads a number back does to a real recording may outlast it."""
+
+    def refuse(graph):
+        raise RuntimeError("operation not permitted when stream is capturing\nand ten more lines")
+
+    for name, replacement in (
+        ("CUDAGraph", object),
+        ("Stream", Stream),
+        ("stream", lambda stream: stream),
+        ("current_stream", Stream),
+        ("graph", refuse),
+    ):
+        monkeypatch.setattr(torch.cuda, name, replacement)
+    monkeypatch.setattr(torch.random, "fork_rng", contextlib.nullcontext)
+    model = network("S7/block3")
+    with pytest.raises(UserError, match=r"graph \(operation not permitted when stream is capturing\). Take what reads"):
+        speed.Captured(model, loops.passes_of(model), 32)
 
 
 def test_only_a_gpu_captures_and_only_runs_that_gain_by_it():
