@@ -17,16 +17,20 @@ def trial(record: dict, change: str) -> dict | None:
     return next((one for one in record.get("search", []) if one["change"] == change), None)
 
 
-def accuracies(tried: dict | None) -> dict[int, float]:
-    """Last-epoch accuracy on the validation images by seed, in per cent; none of a trial that there is not."""
-    return {run["seed"]: 100 * run["correct"][-1] / run["total"] for run in (tried or {"runs": []})["runs"]}
+def accuracies(tried: dict | None, epoch: int = -1) -> dict[int, float]:
+    """Accuracy on the validation images by seed, in per cent; none of a trial that there is not.
+
+    After the last epoch, or after the one with the number `epoch`, counted from 1.
+    """
+    row = epoch if epoch < 0 else epoch - 1
+    return {run["seed"]: 100 * run["correct"][row] / run["total"] for run in (tried or {"runs": []})["runs"]}
 
 
-def validated(recipe: Recipe) -> dict[int, float]:
-    """What this recipe scored by the log of its step: last-epoch validation accuracy by seed, in per cent."""
+def validated(recipe: Recipe, epoch: int = -1) -> dict[int, float]:
+    """What this recipe scored by the log of its step, as `accuracies` has it."""
     tried = records.load_if_any(recipe.step).get("search", [])
     same = (one for one in tried if not difference(recipe, records.recipe_of(recipe.step, one["recipe"])))
-    return accuracies(next(same, None))
+    return accuracies(next(same, None), epoch)
 
 
 def listing(own: Recipe, names: Mapping[str, str] | None = None) -> str:

@@ -31,7 +31,8 @@ def log(tmp_path, monkeypatch):
 
 
 def test_a_recipe_means_its_own_trial_alone(log):
-    assert search.validated(OWN) == {1: 99.0, 2: 99.2}
+    assert search.validated(OWN) == search.validated(OWN, epoch=2) == {1: 99.0, 2: 99.2}
+    assert search.validated(OWN, epoch=1) == {1: 80.0, 2: 80.0}
     assert search.validated(dataclasses.replace(OWN, lr=0.1, seed=7)) == {1: 98.0}
     assert search.validated(dataclasses.replace(OWN, augmentation=Augmentation(rotation=10))) == {}
     assert search.validated(dataclasses.replace(OWN, step="S7/block8")) == {}
