@@ -11,6 +11,7 @@ With --network NAME the step's recipe trains another of the networks in `common.
 """
 
 import argparse
+import hashlib
 import os
 import re
 import shutil
@@ -97,7 +98,7 @@ class Study:
         self.change = f"network='{network}'" if network else change
         self.folder = ROOT / "runs" / "study" / self.name  # seed 1's checkpoint in it holds a whole run of the lesson
         if validate:
-            self.folder = self.folder / "validation" / re.sub(r"[^\w.=-]+", "_", change or "recipe")
+            self.folder = self.folder / "validation" / _file_name(change or "recipe")
         self.running: list[subprocess.Popen] = []
         self.stopped = False
 
@@ -212,6 +213,12 @@ class Study:
         # Kept weights are written again: a study that was killed between its two files may have left others there.
         said = {"file": f"weights/{name}.safetensors", "seed": nearest["seed"], **counts}
         return said, {target: trained(nearest).read_bytes()}
+
+
+def _file_name(change: str) -> str:
+    """A folder's name for this change; of a long one, of which file systems take 255 bytes, the end becomes a hash."""
+    name = re.sub(r"[^\w.=-]+", "_", change)
+    return name if len(name.encode()) <= 200 else f"{name[:180]}-{hashlib.sha256(change.encode()).hexdigest()[:12]}"
 
 
 def default_jobs() -> int:
