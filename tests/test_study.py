@@ -186,6 +186,17 @@ def test_anew_forgets_only_what_it_names(course):
     assert log(root) == ["1", "1", "2", "1", "1", "1", "2"]
 
 
+def test_changes_too_long_for_a_folders_name_have_a_folder_each(course):
+    """The lowest of the rungs that S7 block 4 trains differs from its recipe in 14 values: 294 characters."""
+    root = course()
+    changes = [" ".join(f"augmentation.rotation={number}.0" for number in (*range(14), last)) for last in (20, 30)]
+    for change in changes:
+        one_by_one("--validate", "--seeds", "1", "--change", change)
+    assert log(root) == ["1", "1"]
+    assert len({study.Study("S7/block3", True, change).folder for change in [*changes, "lr=0.2"]}) == 3
+    assert study.Study("S7/block3", True, "lr=0.2").folder.name == "lr=0.2"
+
+
 def test_a_change_is_never_measured_on_the_test_images(course):
     course()
     with pytest.raises(UserError, match="--change needs --validate"):
