@@ -187,7 +187,7 @@ def test_anew_forgets_only_what_it_names(course):
 
 
 def test_changes_too_long_for_a_folders_name_have_a_folder_each(course):
-    """The lowest of the rungs that S7 block 4 trains differs from its recipe in 14 values: 294 characters."""
+    """The lowest of the rungs that S7 block 4 trains differs from its recipe in 14 values."""
     root = course()
     changes = [" ".join(f"augmentation.rotation={number}.0" for number in (*range(14), last)) for last in (20, 30)]
     for change in changes:
