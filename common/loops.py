@@ -24,10 +24,7 @@ class Interrupted(UserError):
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The device called `name`; "auto" takes CUDA, else MPS, else the CPU. Raises UserError if it is not there.
-
-    With CUDA, the whole process computes float32 convolutions in full from now on.
-    """
+    """The device called `name`; "auto" takes CUDA, else MPS, else the CPU. Raises UserError if it is not there."""
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         name = next(candidate for candidate, there in available.items() if there)
@@ -35,7 +32,7 @@ def choose_device(name: str = "auto") -> torch.device:
         usable = ", ".join(candidate for candidate, there in available.items() if there)
         raise UserError(f"--device {name}: PyTorch finds no such device here; usable are auto, {usable}.")
     if name == "cuda":
-        torch.backends.cudnn.conv.fp32_precision = "ieee"  # else it rounds their factors to 11 binary digits (TF32)
+        torch.backends.cudnn.conv.fp32_precision = "ieee"  # in this process; else TF32, of 11 binary digits
     return torch.device(name)
 
 
@@ -85,8 +82,7 @@ def train_epoch(
         images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
         optimizer.zero_grad()
         for some_images, some_labels in _pieces(images, labels, piece_size):
-            share = len(some_labels) / len(labels)
-            loss, log_probabilities = passes(some_images, some_labels, share)
+            loss, log_probabilities = passes(some_images, some_labels, len(some_labels) / len(labels))
             counter.add(loss, log_probabilities, some_labels)
         sums.append(counter.loss.clone())
         if len(sums) % look_every == 0:

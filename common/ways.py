@@ -14,9 +14,10 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from common import loaders, loops, models, records, speed
-from common.bench import IMAGES, Way
+from common.bench import Way
 from common.layers import Dropout
 from common.recipe import Options, Recipe
+from common.roofline import IMAGES
 
 
 def augmented_images_per_second(step: str, count: int, workers: int | None) -> float:

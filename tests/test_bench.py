@@ -6,7 +6,7 @@ import json
 import pytest
 import torch
 
-from common import bench, ladder, loops, models, records, report, ways
+from common import bench, ladder, loops, models, records, report, roofline, ways
 from common.bench import Way
 from common.errors import UserError
 from common.loaders import InMemoryLoader
@@ -128,22 +128,22 @@ def test_the_table_compares_medians():
 
 def test_the_limit_is_the_slower_of_arithmetic_and_copying():
     rates = {"float32_flops": 1e11, "bfloat16_flops": 1e12, "copy_bytes_per_second": 1e10}
-    assert bench.limit_seconds({"flop": 1e12, "bytes": 1e10}, rates) == pytest.approx(10)
-    assert bench.limit_seconds({"flop": 1e12, "bytes": 4e11}, rates) == pytest.approx(40)
-    assert bench.limit_seconds({"flop": 1e12, "bytes": 4e11}, rates, "bfloat16") == pytest.approx(20)
+    assert roofline.limit_seconds({"flop": 1e12, "bytes": 1e10}, rates) == pytest.approx(10)
+    assert roofline.limit_seconds({"flop": 1e12, "bytes": 4e11}, rates) == pytest.approx(40)
+    assert roofline.limit_seconds({"flop": 1e12, "bytes": 4e11}, rates, "bfloat16") == pytest.approx(20)
 
 
 def test_the_least_work_of_a_network_by_hand():
     """S7 block 3: 1,278,128 multiply-adds; its convolutions and pools give 40,622 values an image."""
     values = 32 * 26**2 + 8 * 26**2 + 10 * 24**2 + 10 * 12**2 + 16 * 12**2 + 10 * 12**2 + 10 * 10**2 + 16 * 8**2
     values += 16 * 6**2 + 16 + 10
-    assert bench.least_work("S7/block3") == {"flop": 6 * 1_278_128 * 60_000, "bytes": 20 * values * 60_000}
+    assert roofline.least_work("S7/block3") == {"flop": 6 * 1_278_128 * 60_000, "bytes": 20 * values * 60_000}
 
 
 def test_rates_are_work_over_time(monkeypatch):
-    monkeypatch.setattr(bench, "_best_of_five", lambda action, device: 0.5)
-    assert bench.matrix_product_rate(torch.float32, size=10) == 4_000
-    assert bench.copy_bandwidth(count=100) == 1_600
+    monkeypatch.setattr(roofline, "_best_of_five", lambda action: 0.5)
+    assert roofline.matrix_product_rate(torch.float32, size=10) == 4_000
+    assert roofline.copy_bandwidth(count=100) == 1_600
 
 
 def test_a_rung_is_compared_with_the_last_kept_one_within_each_turn():
@@ -177,9 +177,8 @@ def test_the_quoted_numbers_are_those_of_the_recorded_table():
     assert quotes == [line[2], line[4], line[6]]
     gpu = json.loads(bench.RECORDED_GPU.read_text(encoding="utf-8"))
     line = next(line for line in bench.table(gpu).splitlines() if line.startswith("S7/block3, default")).split()
-    assert [report.quote(f"bench gpu S7/block3 default {name}").split()[0] for name in ("seconds", "ratio")] == line[
-        2:5:2
-    ]
+    quotes = [report.quote(f"bench gpu S7/block3 default {name}").split()[0] for name in ("seconds", "ratio")]
+    assert quotes == [line[2], line[4]]
     assert recorded["steps"].keys() == gpu["steps"].keys() == bench.BATCHES.keys()
     assert all(len(runs) >= 3 for step in recorded["steps"].values() for runs in step["ways"].values())
 

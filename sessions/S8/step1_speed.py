@@ -81,7 +81,7 @@ import timeit
 import torch
 from torch import nn
 
-from common import bench, compare, ladder, loops, plots, records, ways
+from common import bench, compare, ladder, loops, plots, records, roofline, ways
 from common.exercises import check
 
 STEP = "S7/block3"
@@ -212,9 +212,9 @@ for name, (layer, channels) in layers.items():
 # its pool or successor, after ReLU or BatchNorm, are taken as free, as if they never left the processor.)
 
 # %%
-least = bench.least_work(STEP)
-print(f"an image needs {least['flop'] / bench.IMAGES / 1e6:.1f} million operations forward and back,")
-megabytes = least["bytes"] / bench.IMAGES / 1e6
+least = roofline.least_work(STEP)
+print(f"an image needs {least['flop'] / roofline.IMAGES / 1e6:.1f} million operations forward and back,")
+megabytes = least["bytes"] / roofline.IMAGES / 1e6
 print(f"and moves {megabytes:.2f} MB in float32: {least['flop'] / least['bytes']:.1f} operations a byte")
 
 # %% [markdown]
@@ -225,9 +225,9 @@ print(f"and moves {megabytes:.2f} MB in float32: {least['flop'] / least['bytes']
 # binds, the line is a yardstick and no wall.
 
 # %%
-rates = bench.machine()
+rates = roofline.machine()
 for precision in ("float32", "bfloat16"):
-    arithmetic, limit = least["flop"] / rates[f"{precision}_flops"], bench.limit_seconds(least, rates, precision)
+    arithmetic, limit = least["flop"] / rates[f"{precision}_flops"], roofline.limit_seconds(least, rates, precision)
     print(
         f"measured   {precision + ': matrix product, copy':<44}  {rates[f'{precision}_flops'] / 1e9:,.0f} GFLOP/s, "
         f"{rates['copy_bytes_per_second'] / 1e9:.0f} GB/s: arithmetic {arithmetic:.1f} s, at least {limit:.1f} s an epoch"
@@ -235,7 +235,7 @@ for precision in ("float32", "bfloat16"):
 
 # %%
 seconds = [[run["seconds"] for run in runs] for runs in measured]
-figure = plots.ladder([rung.name for rung in rungs], seconds, bench.limit_seconds(least, rates, "bfloat16"))
+figure = plots.ladder([rung.name for rung in rungs], seconds, roofline.limit_seconds(least, rates, "bfloat16"))
 plots.show(figure, options.out, "ladder")
 
 # %% [markdown]
@@ -270,7 +270,7 @@ sixth = 2 if options.quick else 156  # batches in a sixth of MNIST
 for sixths in (1, 2, 4, 6):
     run = bench.measure(STEP, default, sixths * sixth)
     images = sixths * sixth * recipe.batch_size
-    taken = run["seconds"] * images / bench.IMAGES
+    taken = run["seconds"] * images / roofline.IMAGES
     print(f"{'measured':<11}{f'{sixths}/6 of the images':<44}  {taken:.1f} s, {run['seconds']:.1f} s for 60,000")
 
 # %%
