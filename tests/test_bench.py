@@ -141,7 +141,7 @@ def test_the_least_work_of_a_network_by_hand():
 
 
 def test_rates_are_work_over_time(monkeypatch):
-    monkeypatch.setattr(roofline, "_best_of_five", lambda action: 0.5)
+    monkeypatch.setattr(roofline, "_best_of_five", lambda action, device: 0.5)
     assert roofline.matrix_product_rate(torch.float32, size=10) == 4_000
     assert roofline.copy_bandwidth(count=100) == 1_600
 
