@@ -39,6 +39,7 @@ class Way:
     fast_dropout: bool = False
     pieces: bool = False
     channels_innermost: bool | str = False  # or "where it helps": where `common.speed.arrange` expects it to
+    batch_innermost: bool = False  # where the network is one for `common.innermost`
     fused_optimizer: bool = False
     precision: str = "float32"
     compiled: bool = False
@@ -55,7 +56,7 @@ FLOAT32 = dataclasses.replace(
 WAYS = {  # of each step: the columns of the table; "default" is what `common.loops.fit` does
     "sources": SOURCES,
     "float32": FLOAT32,
-    "default": dataclasses.replace(FLOAT32, precision="auto"),
+    "default": dataclasses.replace(FLOAT32, precision="auto", batch_innermost=True),
     "compiled": dataclasses.replace(FLOAT32, precision="auto", compiled=True),
 }
 GPU_SOURCES = Way(device="cuda", workers=4)  # on a GPU such notebooks have four workers, and pinned memory

@@ -139,10 +139,11 @@ def fit(
         )
     measured = _measured(test_batches, options.protocol)
     speed.keep_memory()
-    speed.arrange(model)
     device, images = next(model.parameters()).device, len(train_batches) * recipe.batch_size
+    is_innermost = speed.batch_innermost(recipe, options, device, images)
+    speed.arrange(model, is_innermost)
     compiled_for = recipe.batch_size if speed.compiles(recipe, options, device, images) else None
-    if options.compile and not compiled_for:
+    if options.compile and not (compiled_for or is_innermost):
         print(f"{'machine':<11}not compiled: the run is too short to gain by it, or there is no C++ compiler here")
     passes = passes_of(speed.forward(model, speed.precision(options, device), compiled_for), loss_of)
     if speed.captures(device, recipe.epochs * len(train_batches)):

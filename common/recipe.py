@@ -88,6 +88,7 @@ class Options:
     precision: str = "auto"
     compile: bool = False
     validate: bool = False  # measure on training images that are set aside, never on the test images
+    network: str = ""  # of the step that was asked: what "auto" chooses depends on it
 
 
 def in_notebook() -> bool:
@@ -133,6 +134,7 @@ def command_line(
         precision=values.precision,
         compile=values.compile,
         validate=values.validate,
+        network=recipe.network or recipe.step,
     )
     return recipe, options
 

@@ -1,4 +1,4 @@
-"""What makes an epoch faster and leaves the recipe as it is: memory, pieces, layout, arithmetic, a compiler, a graph.
+"""What makes an epoch faster and leaves the recipe as it is: memory, pieces, layouts, arithmetic, compilers, a graph.
 
 `forward` joins most of them: the function with which `common.loops` computes the training images' log-probabilities.
 Testing always uses the network itself, in float32.
@@ -6,6 +6,7 @@ Testing always uses the network itself, in float32.
 
 import ctypes
 import functools
+import importlib.util
 import logging
 import os
 import shutil
@@ -15,6 +16,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from common import innermost, models
 from common.errors import UserError
 from common.recipe import Options, Recipe
 
@@ -22,6 +24,7 @@ from common.recipe import Options, Recipe
 # float32, 27 s against 1.4 ms in bfloat16 (`common.ways` measures both). Rounded.
 WORTH_COMPILING = {"float32": 5_000, "bfloat16": 20_000}
 WORTH_CAPTURING = 100  # steps; to record a graph takes less than a second
+WORTH_INNERMOST = 800  # steps; to compile the loops takes 12 s, once on each machine, and a step of S7 gains 10 ms
 
 
 def has_batchnorm(model: nn.Module) -> bool:
@@ -43,14 +46,33 @@ def piece_size(model: nn.Module, training: bool = True) -> int:
     return 64 if training else 32
 
 
-def arrange(model: nn.Module) -> None:
-    """Lay the network out with the channels innermost, on a CPU and where that helps; its values stay as they are.
+def arrange(model: nn.Module, batch_innermost: bool = False) -> None:
+    """Lay the network out in the way that is fastest on a CPU; its values stay as they are.
 
+    That is with the batch innermost where `batch_innermost` says so, else with the channels where that helps.
     Convolutions and max-pools are faster that way. PyTorch's BatchNorm of fewer than 16 channels is several times
     slower, which costs more than the rest wins where over a tenth of the normalised values are in such layers.
     """
-    if _on_cpu(model) and _narrow_share(model) < 0.1:
+    if batch_innermost:
+        innermost.arrange(model)
+    elif _on_cpu(model) and _narrow_share(model) < 0.1:
         model.to(memory_format=torch.channels_last)
+
+
+def batch_innermost(recipe: Recipe, options: Options, device: torch.device, images: int) -> bool:
+    """Whether this run trains with the batch innermost in memory (`common.innermost`): in float32, and long enough."""
+    steps = recipe.epochs * -(-images // recipe.batch_size)
+    float32 = device.type == "cpu" and precision(options, device) == "float32"
+    return float32 and steps >= WORTH_INNERMOST and _fits(models.of(recipe))
+
+
+@functools.cache
+def _fits(network: str) -> bool:
+    """Whether the network of that name is one for `common.innermost`, and numba is there."""
+    if network not in models.NETWORKS or not importlib.util.find_spec("numba"):
+        return False
+    with torch.device("meta"):  # draws no random numbers
+        return innermost.fits(models.build(network))
 
 
 def _narrow_share(model: nn.Module) -> float:
@@ -73,19 +95,26 @@ def _narrow_share(model: nn.Module) -> float:
 def precision(options: Options, device: torch.device) -> str:
     """The arithmetic of the training's forward and backward pass: "float32" or "bfloat16".
 
-    "auto" takes bfloat16 on a CPU with matrix units for it (Intel's AMX), where it is about twice as fast. Weights,
-    sums over a batch, the loss and the optimizer's step stay float32, and so does all testing.
+    "auto" takes bfloat16 on a CPU with matrix units for it (Intel's AMX), where it is about twice as fast, unless the
+    network is one for `common.innermost`, which is faster still. Weights, sums over a batch, the loss and the
+    optimizer's step stay float32, and so does all testing.
     """
     if options.precision != "auto":
         return options.precision
-    return "bfloat16" if device.type == "cpu" and _has_matrix_units() else "float32"
+    units = device.type == "cpu" and _has_matrix_units()
+    return "bfloat16" if units and not _fits(options.network) else "float32"
 
 
 def compiles(recipe: Recipe, options: Options, device: torch.device, images: int) -> bool:
-    """Whether this run uses `torch.compile`: asked for, with a C++ compiler there, and long enough to gain by it."""
+    """Whether this run uses `torch.compile`: asked for, with a C++ compiler there, and long enough to gain by it.
+
+    A run with the batch innermost does not: its loops are compiled already, and faster.
+    """
+    if not options.compile or batch_innermost(recipe, options, device, images):
+        return False
     worth = WORTH_COMPILING[precision(options, device)]
     steps = recipe.epochs * -(-images // recipe.batch_size)
-    return options.compile and steps >= worth and any(map(shutil.which, ("g++", "clang++", "cl")))
+    return steps >= worth and any(map(shutil.which, ("g++", "clang++", "cl")))
 
 
 def keep_memory() -> None:

@@ -141,7 +141,7 @@ def ours(options: argparse.Namespace) -> dict:
     )
     speed.keep_memory()
     speed.arrange(model)
-    passes = loops.passes_of(speed.forward(model, ways.arithmetic(bench.WAYS["default"])))
+    passes = loops.passes_of(speed.forward(model, ways.arithmetic(bench.WAYS["default"], models.of(recipe))))
     optimizer = optim.optimizer(model, recipe)
     schedule, mean = optim.Schedule(optimizer, recipe, len(batches)), optim.running_mean(model, recipe)
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F  # noqa: N812
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from common import loaders, loops, models, records, speed
+from common import innermost, loaders, loops, models, records, speed
 from common.bench import Way
 from common.layers import Dropout
 from common.recipe import Options, Recipe
@@ -69,7 +69,7 @@ def time_epoch(step: str, way: Way, batches: int, epochs: int = 1) -> dict:
     return {
         "seconds": seconds * IMAGES / count,
         "start_seconds": start_seconds,
-        "precision": arithmetic(way),
+        "precision": arithmetic(way, step),
         "peak_megabytes": megabytes[-1],
         "megabytes_after_each_epoch": megabytes,
     }
@@ -80,14 +80,17 @@ def recorded_recipe(step: str) -> Recipe:
     return records.recipe_of(step, records.load(step)["recipe"])
 
 
-def options_of(way: Way) -> Options:
+def options_of(way: Way, step: str) -> Options:
     """The options of a run in this way."""
-    return Options("auto", None, way.device, "held-out", False, False, Path(), way.precision, way.compiled)
+    network = step if way.batch_innermost else ""
+    return Options(
+        "auto", None, way.device, "held-out", False, False, Path(), way.precision, way.compiled, network=network
+    )
 
 
-def arithmetic(way: Way) -> str:
-    """The way's precision, with "auto" as `common.speed` settles it on this machine."""
-    return speed.precision(options_of(way), torch.device(way.device))
+def arithmetic(way: Way, step: str) -> str:
+    """The way's precision, with "auto" as `common.speed` settles it for the step on this machine."""
+    return speed.precision(options_of(way, step), torch.device(way.device))
 
 
 def make_loader(way: Way, images: Tensor, labels: Tensor, recipe: Recipe):
@@ -128,13 +131,16 @@ def trainer(model: nn.Module, recipe: Recipe, way: Way):
         use_pytorch_dropout(model)
     if way.keep_memory:
         speed.keep_memory()
+    network = models.of(recipe)
     if way.channels_innermost == "where it helps":
-        speed.arrange(model)
+        float32 = arithmetic(way, network) == "float32"
+        speed.arrange(model, way.batch_innermost and float32 and innermost.fits(model))
     elif way.channels_innermost:
         model.to(memory_format=torch.channels_last)
     fused = True if way.fused_optimizer else None
     optimizer = torch.optim.SGD(model.parameters(), recipe.lr, recipe.momentum, fused=fused)
-    passes = loops.passes_of(speed.forward(model, arithmetic(way), recipe.batch_size if way.compiled else None))
+    compiled_for = recipe.batch_size if way.compiled else None
+    passes = loops.passes_of(speed.forward(model, arithmetic(way, network), compiled_for))
     if way.captured:
         passes = speed.Captured(model, passes, recipe.batch_size)
     size = speed.piece_size(model) if way.pieces else 2**62

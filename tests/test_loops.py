@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from common import data, loops, models, records, report
+from common import data, loops, models, records, report, speed
 from common.checkpoints import Checkpoint
 from common.errors import UserError
 from common.loaders import InMemoryLoader, classic_loader
@@ -148,9 +148,15 @@ class StopsAfter:
 MOVING = dataclasses.replace(RECIPE, one_cycle=0.3, nesterov=True, weight_decay=1e-3, averaging=0.8)
 
 
-@pytest.mark.parametrize(("recipe", "precision"), [(RECIPE, "float32"), (RECIPE, "bfloat16"), (MOVING, "float32")])
+@pytest.mark.parametrize(
+    ("recipe", "precision", "innermost"),
+    [(RECIPE, "float32", False), (RECIPE, "bfloat16", False), (MOVING, "float32", False), (RECIPE, "float32", True)],
+)
 @pytest.mark.parametrize("epoch", [1, 2, 3])
-def test_a_resumed_run_ends_with_the_same_bits(digits, tmp_path, capsys, epoch, recipe, precision):
+def test_a_resumed_run_ends_with_the_same_bits(
+    monkeypatch, digits, tmp_path, capsys, epoch, recipe, precision, innermost
+):
+    monkeypatch.setattr(speed, "WORTH_INNERMOST", 0 if innermost else 800)
     whole = network()
     undisturbed = loops.fit(whole, *loaders(digits), recipe, options(tmp_path, precision=precision))
     said = capsys.readouterr().out
