@@ -21,6 +21,7 @@ from common.roofline import IMAGES, least_work, limit_seconds, machine
 
 RECORDED = ROOT / "sessions" / "S8" / "bench.json"  # the measurement that the texts quote
 RECORDED_GPU = RECORDED.with_name("bench_gpu.json")
+RECORDED_AMX = RECORDED.with_name("bench_amx.json")  # of a CPU with matrix units, before the batch was innermost
 GPU_TIMES = 5  # as many batches on a GPU
 BATCHES = {  # how many are timed: a few seconds' worth
     "S5/step1_first_network": 4,

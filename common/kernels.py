@@ -15,8 +15,9 @@ from llvmlite import binding
 from numba import prange, uintp
 
 # LLVM avoids AVX-512's widest vectors, since early processors slowed down for them; here they are up to twice as fast.
-numba.config.CPU_NAME = binding.get_host_cpu_name()
-numba.config.CPU_FEATURES = binding.get_host_cpu_features().flatten() + ",-prefer-256-bit"
+if not numba.config.CPU_FEATURES:  # NUMBA_CPU_FEATURES would set them
+    numba.config.CPU_NAME = binding.get_host_cpu_name()
+    numba.config.CPU_FEATURES = binding.get_host_cpu_features().flatten() + ",-prefer-256-bit"
 
 # Sums may be computed in lanes, and a product and a sum in one instruction; unlike fastmath=True, NaN stays NaN.
 OPTIONS = {"fastmath": {"reassoc", "contract", "nsz"}, "error_model": "numpy", "cache": True}

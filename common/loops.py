@@ -130,8 +130,8 @@ def fit(
     ever looked at: nothing is chosen by them, and the result of a run is its last epoch. With a `Checkpoint` the run is
     saved after each epoch; interrupted and resumed with the same number of threads on a CPU, it ends with bit-identical
     weights. Where the recipe averages the weights, their mean is what is measured, and what `model` holds in the end.
-    `loss_of` is what is minimised; `common.distill.loss_of` follows the recipe. Raises UserError when the loss stops
-    being a number or another run is training in the checkpoint's folder, and Interrupted on Ctrl-C.
+    `loss_of` is what is minimised (`common.distill`). Raises UserError when the loss stops being a number or another
+    run is training in the checkpoint's folder, and Interrupted on Ctrl-C.
     """
     if recipe.teacher and loss_of is labels_alone:  # a record would name a teacher that had no part in the run
         raise UserError(

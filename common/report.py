@@ -17,7 +17,7 @@ from common.recipe import ROOT, Target, in_notebook
 # A number with its unit, directly followed by the query it answers in an HTML comment, which no renderer shows.
 QUOTED = re.compile(
     r"(?:\?|\d[\d,.]*)(?: %| points| minutes| seconds| times| MB)?"
-    r"<!--(?P<query>(?:bench (?:gpu )?)?S\d[^>]*?|sprint \w+)-->"
+    r"<!--(?P<query>(?:bench (?:gpu |amx )?)?S\d[^>]*?|sprint \w+)-->"
 )
 
 NOTHING_YET = f"{'recorded':<11}nothing yet; `course.py study` measures a step over several seeds"
@@ -141,9 +141,9 @@ def quote(query: str) -> str:
     `lowest5` are the lowest accuracies of any seed in its last epochs, `gap` how far the source's protocol lies above
     the held-out one, `training` the accuracy on training images as they were seen, `best` the mean of each seed's best
     epoch, and `flattery` how far that lies above the mean of the last. `bench STEP WAY QUANTITY` is a number of the
-    recorded benchmark: `seconds`, `ratio`, `limit` or `memory` of one of `common.bench.WAYS`; `bench gpu STEP WAY
-    QUANTITY` is one of the GPU's, of `GPU_WAYS`; `sprint QUANTITY` is one of the recorded race to 99.40 %, as
-    `common.sprint.figures` names them.
+    recorded benchmark: `seconds`, `ratio`, `limit` or `memory` of one of `common.bench.WAYS`; `bench gpu ...` is one of
+    the GPU's, of `GPU_WAYS`, and `bench amx ...` one of a CPU's with matrix units. `sprint QUANTITY` is a number of the
+    recorded race to 99.40 %, as `common.sprint.figures` names them.
     """
     try:
         return _quoted(query)
@@ -154,7 +154,7 @@ def quote(query: str) -> str:
 def _quoted(query: str) -> str:
     if query.startswith("sprint "):
         return _raced(query.removeprefix("sprint "))
-    timed = re.fullmatch(r"bench (gpu )?(S\d+/\w+) (\w+) (\w+)", query)
+    timed = re.fullmatch(r"bench (gpu |amx )?(S\d+/\w+) (\w+) (\w+)", query)
     if timed:
         return _benchmarked(*timed.groups())
     found = re.fullmatch(r"(S\d+/\w+)( source)? (\w+)(?: at (\d+))?", query)
@@ -189,9 +189,10 @@ def _quoted(query: str) -> str:
     return quotable[quantity]
 
 
-def _benchmarked(gpu: str | None, step: str, way: str, quantity: str) -> str:
+def _benchmarked(which: str | None, step: str, way: str, quantity: str) -> str:
     forms = {"seconds": "{} seconds", "ratio": "{:.1f} times", "limit": "{:.0f} %", "memory": "{:,.0f} MB"}
-    result = json.loads((bench.RECORDED_GPU if gpu else bench.RECORDED).read_text(encoding="utf-8"))
+    path = {None: bench.RECORDED, "gpu ": bench.RECORDED_GPU, "amx ": bench.RECORDED_AMX}[which]
+    result = json.loads(path.read_text(encoding="utf-8"))
     if way not in result["steps"].get(step, {}).get("ways", {}) or quantity not in forms:
         raise UserError(f"The recorded benchmark has no number {quantity!r} of {way!r} for the step {step}.")
     value = bench.figures(result, step, way)[quantity]

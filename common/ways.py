@@ -132,9 +132,10 @@ def trainer(model: nn.Module, recipe: Recipe, way: Way):
     if way.keep_memory:
         speed.keep_memory()
     network = models.of(recipe)
-    if way.channels_innermost == "where it helps":
-        float32 = arithmetic(way, network) == "float32"
-        speed.arrange(model, way.batch_innermost and float32 and innermost.fits(model))
+    if way.batch_innermost and arithmetic(way, network) == "float32" and innermost.fits(model):
+        innermost.arrange(model)
+    elif way.channels_innermost == "where it helps":
+        speed.arrange(model)
     elif way.channels_innermost:
         model.to(memory_format=torch.channels_last)
     fused = True if way.fused_optimizer else None

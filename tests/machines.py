@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TESTS = [
     "tests/test_data.py",
     "tests/test_records.py",
+    "tests/test_innermost.py",
     "tests/test_speed.py",
     "tests/faults/test_killed.py::test_killed_training_ends_with_the_same_bits",
     "sessions/S7/block3.ipynb",
@@ -102,8 +103,13 @@ ROWS = {
         prefix=lambda: [tool("taskset"), "-c", str(min(os.sched_getaffinity(0)))],
     ),
     "old-cpu": Row(
-        "a CPU with AVX2 and no more, as PyTorch and oneDNN see it",
-        variables=lambda _: {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"},
+        "a CPU with AVX2 and no more, as PyTorch, oneDNN and numba see it",
+        variables=lambda _: {
+            "ATEN_CPU_CAPABILITY": "avx2",
+            "ONEDNN_MAX_CPU_ISA": "AVX2",
+            "NUMBA_CPU_NAME": "haswell",
+            "NUMBA_CPU_FEATURES": "+avx2,+fma",
+        },
     ),
     "gpu": Row("a GPU", variables=lambda _: {"COURSE_DEVICE": "cuda"}, prefix=on_a_gpu),
 }  # fmt: skip

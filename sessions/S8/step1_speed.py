@@ -23,7 +23,7 @@
 # **What you'll do**
 #
 # 1. Say what a measurement of speed needs before it can be believed.
-# 2. Climb the ladder: from image-by-image transforms in a DataLoader to a compiled network in bfloat16.
+# 2. Climb the ladder: from image-by-image transforms in a DataLoader to loops that are compiled for your processor.
 # 3. Check that the fast way trains the same network: exactly, to rounding, or within the spread over seeds.
 # 4. Check that the cost grows linearly with the images, and that memory does not grow with the epochs.
 # 5. Compute the physical limit from the network's arithmetic and traffic, and the machine's rates.
@@ -31,7 +31,8 @@
 # 7. Turn from the seconds of an epoch to what you wait for: a network that reads 99.40 %, started from nothing.
 #
 # **What you'll learn**: why a data loader can cost more than a network, what an allocator does between two steps,
-# memory formats, bfloat16, compilation, CUDA graphs, the roofline bound, and how to credit a gain to its cause.
+# what a vector unit wants to find side by side in memory, bfloat16, compilation, CUDA graphs, the roofline bound, and
+# how to credit a gain to its cause.
 #
 # **What you'll need**: block 3 of S7, whose network and recipe are timed. The page takes about 5 minutes on 2 CPU
 # cores, and wants them for itself: close what else computes. (The ladder is a CPU's; a GPU has a section of its own.)
@@ -123,9 +124,10 @@ rungs = ladder.rungs(
         ("loss and accuracy read once an epoch", {"read_each_batch": False}, True),
         ("freed memory kept", {"keep_memory": True}, True),
         ("channels innermost", {"channels_innermost": True}, False),
+        ("bfloat16", {"precision": "bfloat16"}, False),
+        ("compiled", {"compiled": not options.quick}, False),
+        ("batch innermost", {"batch_innermost": True}, True),
         ("fused optimizer step", {"fused_optimizer": True}, False),
-        ("bfloat16", {"precision": "bfloat16"}, True),
-        ("bfloat16, compiled", {"compiled": not options.quick}, False),
     ]
 )
 
@@ -145,35 +147,39 @@ rungs = ladder.rungs(
 #    first. Two numbers, set with `mallopt`, tell it to keep what it has. (Linux with glibc only.)
 # 7. **Channels innermost** (channels-last). A convolution over 32 channels wants the 32 values of a pixel side by
 #    side.
-# 8. **Fused optimizer step.** One kernel for the update of all 7,904 weights instead of several for each tensor.
-# 9. **bfloat16.** Forward and backward pass in numbers of 16 bits, with 8 significant binary digits. Half the traffic, and
-#    some processors have matrix units for them. Weights, the loss and the update stay float32.
-# 10. **Compiled.** `torch.compile` writes C++ for this network and this batch size, and fuses what it can: ReLU,
-#     BatchNorm and Dropout become one pass over memory instead of three. The time that this takes is not in the
-#     numbers below, and has a line of its own under them.
+# 8. **bfloat16.** Forward and backward pass in numbers of 16 bits, with 8 significant binary digits. Half the
+#    traffic, and some processors have matrix units for them; others have to make do, and are slower. Weights, the
+#    loss and the update stay float32.
+# 9. **Compiled.** `torch.compile` writes C++ for this network and this batch size, and fuses what it can: ReLU,
+#    BatchNorm and Dropout become one pass over memory instead of three. The convolutions stay the library's. The time
+#    that this takes is not in the numbers below, and has a line of its own under them.
+# 10. **Batch innermost.** The network's layers as loops of our own, with the same pixel of all 64 images side by side
+#     in memory. They are written in Python, and numba compiles them. A closer look follows below.
+# 11. **Fused optimizer step.** One kernel for the update of all 7,904 weights instead of several for each tensor.
 #
-# Three more things are on by default and do nothing for this network. S6's Dropout layers draw their masks 16 bits at
-# a time, where PyTorch draws them number by number. S5's network has no BatchNorm, so its batches of 512 can be
-# computed in pieces of 64 that stay in the processor's cache. And the channels are innermost in the networks of S5,
-# S6 and S7 block 1, which have no BatchNorm of few channels on a large map.
+# Three more things are on by default and do nothing for this network. Where a network has no such loops, its Dropout
+# layers draw their masks 16 bits at a time, while PyTorch draws them number by number. S5's network has no BatchNorm,
+# so its batches of 512 can be computed in pieces of 64 that stay in the processor's cache. And the channels are
+# innermost in the networks that have no BatchNorm of few channels on a large map, like those of S5 and S7 block 1.
 
 # %%
 measured = ladder.climb(STEP, rungs, repeats, batches)
 print(ladder.ladder_table(rungs, measured))
 
 # %% [markdown]
-# What the compiler costs before the first step: the time of the first two batches, with it and without. (The longest
-# of the turns. What it has once written, it keeps on the disk for the next time, and where it has run before, as
-# here, even the longest shows a warm start. A cold one took 27 seconds in bfloat16 and 17 in float32.) `--compile`
-# uses it only where the steps win that time back: from 20,000 in bfloat16 and from 5,000 in float32, where each step
-# gains more.
+# What compilers cost before the first step: the time of the first two batches. (The longest of the turns. What they
+# have once written, they keep on the disk for the next time, and where they have run before, as here, even the longest
+# shows a warm start. A cold one took PyTorch's compiler 27 seconds in bfloat16 and 17 in float32, and numba 12.) Both
+# are used only where the steps win that time back: numba's loops from 800 steps on, which an epoch of block 3 has;
+# `--compile`, for networks without such loops, from 20,000 in bfloat16 and from 5,000 in float32.
 
 # %%
-for name, runs in (("before it starts, plain", measured[-2]), ("before it starts, compiled", measured[-1])):
-    print(f"{'measured':<11}{name:<38}  {max(run['start_seconds'] for run in runs):.1f} s")
+for name in ("freed memory kept", "compiled", "batch innermost"):
+    runs = measured[[rung.name for rung in rungs].index(name)]
+    print(f"{'measured':<11}{'before it starts, ' + name:<38}  {max(run['start_seconds'] for run in runs):.1f} s")
 
 # %% [markdown]
-# ### A closer look at one rung
+# ### What should lie side by side?
 #
 # Channels innermost is the advice that everybody gives for convolutions. Here are two of this network's convolutions
 # and two of its BatchNorms in both layouts, forward and backward, the median of a hundred times each:
@@ -201,6 +207,50 @@ for name, (layer, channels) in layers.items():
         milliseconds(layer, channels, layout) for layout in (torch.contiguous_format, torch.channels_last)
     )
     print(f"{'measured':<11}{name:<38}  {plain:.2f} ms, channels innermost {innermost:.2f} ms")
+
+# %% [markdown]
+# PyTorch's BatchNorm of few channels gives back what the convolutions gain, and more. And there is a deeper trouble
+# with either layout. A processor computes in **vectors**: one instruction multiplies and adds 8 numbers, or 16, that
+# lie side by side. A library's convolution fills a vector with channels, and these layers have 8, 10 or 16 of them;
+# or it fills it with the pixels of a row, and the rows are 24, 12, 10, 8 long, with an edge at every end.
+#
+# What is there 64 of, all to be treated alike, with no edge? The images of the batch. So here each map lies in memory
+# as [channels, height, width, **batch**]: first the top left pixel of all 64 images, then the next pixel of all 64.
+# Every vector is full, a row of a map becomes one long loop, and a neighbour to the right is 64 numbers further on.
+# This is the whole arithmetic of a 3x3 convolution, for one row and one pair of an input and an output map:
+
+# %%
+import inspect
+
+from common import innermost, kernels
+
+print(inspect.getsource(kernels._add_products.py_func))
+
+# %% [markdown]
+# numba turns it into machine code for the processor that it finds. (The rest is in `common/kernels.py`; ReLU,
+# BatchNorm and dropout, which are two passes over a map there instead of seven, in `common/kernels_norm.py`; and what
+# makes PyTorch's autograd know them in `common/differentiable.py`.) One of this network's blocks, forward and
+# backward, in the three orders:
+
+
+# %%
+def block_milliseconds(order):
+    """A 3x3 convolution from 8 to 10 channels with what belongs to it, on a batch of 64 maps of 26x26."""
+    block = nn.Sequential(nn.Conv2d(8, 10, 3, bias=False), nn.ReLU(), nn.BatchNorm2d(10), nn.Dropout2d(0.01))
+    inputs = torch.randn(64, 8, 26, 26)
+    if order == "channels innermost":
+        block, inputs = (part.to(memory_format=torch.channels_last) for part in (block, inputs))
+    if order == "batch innermost":
+        innermost.arrange(block)
+        inputs = inputs.permute(1, 2, 3, 0).contiguous().permute(3, 0, 1, 2)
+    inputs.requires_grad_()
+    gradient = torch.randn_like(block(inputs))
+    seconds = timeit.repeat(lambda: block(inputs).backward(gradient), number=1, repeat=3 if options.quick else 100)
+    return 1e3 * statistics.median(seconds)
+
+
+for order in ("pixels innermost", "channels innermost", "batch innermost"):
+    print(f"{'measured':<11}{'the block 8 to 10, ' + order:<44}  {block_milliseconds(order):.2f} ms")
 
 # %% [markdown]
 # ## The physical limit
@@ -235,15 +285,16 @@ for precision in ("float32", "bfloat16"):
 
 # %%
 seconds = [[run["seconds"] for run in runs] for runs in measured]
-figure = plots.ladder([rung.name for rung in rungs], seconds, roofline.limit_seconds(least, rates, "bfloat16"))
+limit = min(roofline.limit_seconds(least, rates, precision) for precision in ("float32", "bfloat16"))
+figure = plots.ladder([rung.name for rung in rungs], seconds, limit)
 plots.show(figure, options.out, "ladder")
 
 # %% [markdown]
-# The dotted line is the limit in bfloat16. The distance to the last bar holds, among other things, what the limit
-# takes as free: ReLU, BatchNorm and Dropout behind each convolution, each of which reads what the one before has just
-# written. BatchNorm alone goes over its input three times, once for the mean and variance, once to apply them, and
-# again on the way back. And the rate of arithmetic is that of a large matrix product, which a convolution of 8 to 32
-# channels is not.
+# The dotted line is the lower of the two limits. The distance to the last bars holds, among other things, what the
+# limit takes as free: ReLU, BatchNorm and Dropout behind each convolution, which read what was just written, once for
+# the mean and variance, once to apply them, and twice again on the way back. The rate of arithmetic is that of a large
+# matrix product, which a convolution of 8 to 32 channels is not. And a step is still a hundred and fifty calls from
+# Python, each with its price, however little it computes.
 
 # %% [markdown]
 # ## Batches by themselves
@@ -325,24 +376,25 @@ print(bench.table(recorded_gpu))
 #
 # - **To the bit**: reading the loss later and keeping memory change no arithmetic. One epoch either way ends with
 #   equal weights (`tests/test_bench.py`).
-# - **To rounding**: pieces, layout, the fused step and the compiler add up the same numbers in another order.
-#   Gradients agree to a hundred-thousandth (`tests/test_speed.py`), and the warped batches pixel by pixel with
-#   torchvision's (`tests/test_loaders.py`). On a GPU, where the order of a sum is not always the same, a replayed
-#   graph's gradients agree with the plain ones to a ten-thousandth.
+# - **To rounding**: pieces, layouts, our own loops, the fused step and the compiler add up the same numbers in another
+#   order. Gradients agree to a hundred-thousandth (`tests/test_speed.py`, `tests/test_innermost.py`), and the warped
+#   batches pixel by pixel with torchvision's (`tests/test_loaders.py`). On a GPU, where the order of a sum is not
+#   always the same, a replayed graph's gradients agree with the plain ones to a ten-thousandth.
 # - **Within the spread over seeds**: bfloat16 rounds every product's factors to 8 binary digits. A gradient differs
-#   by a few per cent of its length, where another batch differs by most of it. A GPU draws other masks of dropout.
-#   Whether that matters for the result only runs can say: the same seeds, trained in full in each way.
+#   by a few per cent of its length, where another batch differs by most of it. Our loops and a GPU draw other masks
+#   of dropout. Whether that matters for the result only runs can say: the same seeds, trained in full in each way.
 
 # %%
 trained = {
     "float32": records.load(bench.RECORDED.with_name("block3_float32.json")),
+    "batch innermost": records.load(bench.RECORDED.with_name("block3_innermost.json")),
     "bfloat16": records.load(STEP),
     "float32 on a GPU": records.load(bench.RECORDED.with_name("block3_gpu.json")),
 }
 read = {name: {run["seed"]: records.accuracy(run) for run in records.runs(one)} for name, one in trained.items()}
 for name, accuracies in read.items():
     print(f"{'recorded':<11}{name:<18}" + " ".join(f"{accuracy:.2f}" for accuracy in accuracies.values()) + " %")
-for name in ("bfloat16", "float32 on a GPU"):
+for name in ("batch innermost", "bfloat16", "float32 on a GPU"):
     found = compare.paired(read["float32"], read[name])
     print(
         f"{'recorded':<11}{name:<18}mean difference {found.difference:+.2f} points over {found.seeds} seeds, "
@@ -402,7 +454,7 @@ print(sprint.text(json.loads(sprint.RECORDED.read_text(encoding="utf-8"))))
 # %%
 by_foot = [statistics.median(foot) for _, foot in ladder.gains(rungs, measured)]
 names = [rung.name for rung in rungs]
-by_default = by_foot[names.index("bfloat16" if ways.arithmetic(default) == "bfloat16" else "freed memory kept")]
+by_default = by_foot[names.index("batch innermost")]
 memory = max(value or 0 for value in run["megabytes_after_each_epoch"])
 for text, value, met in (
     ("default, at least 3.0 times the sources", by_default, by_default >= 3),
