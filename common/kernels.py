@@ -20,9 +20,21 @@ if not numba.config.CPU_FEATURES:  # NUMBA_CPU_FEATURES would set them
     numba.config.CPU_FEATURES = binding.get_host_cpu_features().flatten() + ",-prefer-256-bit"
 
 # Sums may be computed in lanes, and a product and a sum in one instruction; unlike fastmath=True, NaN stays NaN.
-OPTIONS = {"fastmath": {"reassoc", "contract", "nsz"}, "error_model": "numpy", "cache": True}
-inner = numba.njit(**OPTIONS)  # a loop over a row or over the images of a pixel
-outer = numba.njit(parallel=True, **OPTIONS)  # the loops around it, shared out between threads
+OPTIONS = {"fastmath": {"reassoc", "contract", "nsz"}, "error_model": "numpy"}
+
+
+def inner(function, parallel=False):
+    """Have numba compile a loop over a row or over the images of a pixel, and keep the result on the disk."""
+    try:
+        return numba.njit(parallel=parallel, cache=True, **OPTIONS)(function)
+    except RuntimeError:  # no folder for it can be written: compiled anew by every process
+        return numba.njit(parallel=parallel, **OPTIONS)(function)
+
+
+def outer(function):
+    """The same for the loops around it, which are shared out between threads."""
+    return inner(function, parallel=True)
+
 
 ZERO = np.float32(0)
 

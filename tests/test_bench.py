@@ -187,11 +187,16 @@ def test_the_quoted_numbers_are_those_of_the_recorded_table():
 def test_the_paired_runs_differ_in_their_arithmetic_or_device_alone():
     """The runs that S8 step 1 holds against the recorded ones: same network, recipe, data and seeds."""
     float32, bfloat16 = records.load(bench.RECORDED.with_name("block3_float32.json")), records.load("S7/block3")
-    gpu = records.load(bench.RECORDED.with_name("block3_gpu.json"))
+    gpu, innermost = (records.load(bench.RECORDED.with_name(f"block3_{way}.json")) for way in ("gpu", "innermost"))
     for name in ("source_sha256", "data", "parameters"):
-        assert float32[name] == bfloat16[name] == gpu[name]
+        assert float32[name] == bfloat16[name] == gpu[name] == innermost[name]
     assert records.recipe_of("S7/block3", gpu["recipe"]) == ways.recorded_recipe("S7/block3")
-    assert [run["seed"] for run in records.runs(gpu)] == [1, 2, 3, 4, 5]
+    assert (
+        [run["seed"] for run in records.runs(gpu)]
+        == [run["seed"] for run in records.runs(innermost)]
+        == [1, 2, 3, 4, 5]
+    )
+    assert {(run["device"], run["precision"]) for run in records.runs(innermost)} == {("cpu", "float32")}
     assert {(run["device"], run["precision"]) for run in records.runs(gpu)} == {("NVIDIA H200", "float32")}
     assert [run["seed"] for run in records.runs(float32)] == [run["seed"] for run in records.runs(bfloat16)]
     assert {run["precision"] for run in records.runs(bfloat16)} == {"bfloat16"}

@@ -2,6 +2,8 @@
 
 import copy
 import importlib.util
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -170,6 +172,22 @@ def test_what_is_no_number_stays_none():
         with torch.no_grad():
             model.layers[0][0].weight[0, 0, 0, 0] = float("nan")
         assert F.nll_loss(model(images(8)), torch.zeros(8, dtype=torch.int64)).isnan()
+
+
+def test_where_no_folder_can_be_written_the_loops_are_compiled_all_the_same():
+    lines = [
+        "from numba.core import caching",
+        "caching.FunctionCache._impl_class._locator_classes = []  # numba then finds no place",
+        "from common import kernels",
+        "import numpy as np",
+        "out, index = np.empty((1, 1, 1, 2), np.float32), np.empty((1, 1, 1, 2), np.uint8)",
+        "kernels.pool(np.arange(8, dtype=np.float32).reshape(1, 2, 2, 2), out, index)",
+        "print(out.ravel())",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[6. 7.]\n"
 
 
 def test_layers_it_does_not_know_are_computed_as_ever():
