@@ -501,8 +501,8 @@ print(bench.table(recorded))
 # **What carried.** On the record, the source's loop takes 42.3 seconds<!--bench S7/block3 sources seconds--> for an
 # epoch of S7 block 3. The same layers, fed from memory that is kept, take
 # 23.8 seconds<!--bench S7/block3 float32 seconds-->, 1.8 times<!--bench S7/block3 float32 ratio--> faster. The default, by
-# loops with the batch innermost, takes 12.5 seconds<!--bench S7/block3 default seconds-->: 1
-# times<!--bench S7/block3 default ratio--> faster than the source. PyTorch's compiler gets to
+# loops with the batch innermost, takes 12.5 seconds<!--bench S7/block3 default seconds-->:
+# 3.4 times<!--bench S7/block3 default ratio--> faster than the source. PyTorch's compiler gets to
 # 2.0 times<!--bench S7/block3 compiled ratio-->, for it leaves the convolutions to the library. For S6 step 3 the default
 # is 3.4 times<!--bench S6/part2_step3_global_pooling default ratio--> faster than the source's loop, where the library's
 # layers are 2.4 times<!--bench S6/part2_step3_global_pooling float32 ratio-->. S5's convolutions of up to 256 channels
@@ -520,11 +520,11 @@ print(bench.table(recorded))
 # 7,904 weights to update, which leaves next to nothing to gain.
 #
 # **What was missed.** With everything allowed, S7 was to become 5 times faster and S6 step 3 four times; they are at
-# 3.4 times<!--bench S7/block3 default ratio--> and 3.4 times<!--bench S6/part2_step3_global_pooling default ratio-->. Where
-# is the rest? In a profile of S7 on that machine our loops took 5.5 of a step's 10 milliseconds, and the matrix
-# products of the 1x1 convolutions 1.6. The other three are PyTorch's and Python's: the calls, the optimizer, the last
-# layers. Five times faster would leave 8 milliseconds for everything, the loading included, so either both halves
-# shrink or the network would have to become one call.
+# 3.4 times<!--bench S7/block3 default ratio--> and 3.4 times<!--bench S6/part2_step3_global_pooling default ratio-->. Where is
+# the rest? In a profile of S7 on that machine, in a quiet minute, our loops took 5.5 of a step's 10 milliseconds, and
+# the matrix products of the 1x1 convolutions 1.6. The other three are PyTorch's and Python's: the calls, the optimizer,
+# the last layers. Five times faster, by that minute's measure, would leave about 7 for everything, the loading included.
+# The loops alone nearly fill them, so either they become faster as well, or the whole network becomes one call.
 #
 # **Another processor.** [bench_amx.json](bench_amx.json) is an older record, of a processor with Intel's matrix units
 # for bfloat16, from before there were our own loops. There the library's layers in bfloat16 were
