@@ -1,4 +1,4 @@
-"""ReLU, dropout and BatchNorm of maps with the batch innermost, [C, H, W, N], in two passes over a map, not seven.
+"""ReLU, dropout and BatchNorm of maps with the batch innermost, [C, H, W, N], in two passes over a map.
 
 As in `common.kernels`, arrays are float32 and C-contiguous unless another type is named.
 """

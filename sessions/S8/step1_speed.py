@@ -211,8 +211,8 @@ for name, (layer, channels) in layers.items():
 # %% [markdown]
 # PyTorch's BatchNorm of few channels gives back what the convolutions gain, and more. And there is a deeper trouble
 # with either layout. A processor computes in **vectors**: one instruction multiplies and adds 8 numbers, or 16, that
-# lie side by side. A library's convolution fills a vector with channels, and these layers have 8, 10 or 16 of them;
-# or it fills it with the pixels of a row, and the rows are 24, 12, 10, 8 long, with an edge at every end.
+# lie side by side. A library's convolution fills a vector with channels, and most layers here have 8, 10 or 16 of them;
+# or it fills it with the pixels of a row, and the rows are 24, 12, 10 or 8 long, with an edge at every end.
 #
 # What is there 64 of, all to be treated alike, with no edge? The images of the batch. So here each map lies in memory
 # as [channels, height, width, **batch**]: first the top left pixel of all 64 images, then the next pixel of all 64.
@@ -228,9 +228,9 @@ print(inspect.getsource(kernels._add_products.py_func))
 
 # %% [markdown]
 # numba turns it into machine code for the processor that it finds. (The rest is in `common/kernels.py`; ReLU,
-# BatchNorm and dropout, which are two passes over a map there instead of seven, in `common/kernels_norm.py`; and what
-# makes PyTorch's autograd know them in `common/differentiable.py`.) One of this network's blocks, forward and
-# backward, in the three orders:
+# BatchNorm and dropout, which together go over a map twice there, in `common/kernels_norm.py`; and what makes
+# PyTorch's autograd know them in `common/differentiable.py`.) One of this network's blocks, forward and backward, in
+# the three orders:
 
 
 # %%
@@ -293,8 +293,8 @@ plots.show(figure, options.out, "ladder")
 # The dotted line is the lower of the two limits. The distance to the last bars holds, among other things, what the
 # limit takes as free: ReLU, BatchNorm and Dropout behind each convolution, which read what was just written, once for
 # the mean and variance, once to apply them, and twice again on the way back. The rate of arithmetic is that of a large
-# matrix product, which a convolution of 8 to 32 channels is not. And a step is still a hundred and fifty calls from
-# Python, each with its price, however little it computes.
+# matrix product, which a convolution of 8 to 32 channels is not. And every step still makes its way through Python and
+# PyTorch, at a price that does not depend on how little is computed.
 
 # %% [markdown]
 # ## Batches by themselves
