@@ -6,10 +6,14 @@ these, maps lie in memory in the order [C, H, W, N]; any other layer gets them a
 gradients and running means are the plain layers', up to rounding, and in evaluation mode the layers are the plain ones.
 """
 
+import functools
+import importlib.util
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from common import models
 from common.layers import Dropout
 
 WIDEST = 32  # channels; with more of them a library's convolution, with the channels in a vector's lanes, is as fast
@@ -27,6 +31,15 @@ def fits(model: nn.Module) -> bool:
     slow = {layer for layer in model.modules() if isinstance(layer, (nn.Conv2d, nn.BatchNorm2d, nn.Dropout))}
     narrow = all(layer.out_channels <= WIDEST for layer in known if isinstance(layer, nn.Conv2d))
     return bool(known) and slow <= known and narrow
+
+
+@functools.cache
+def fits_network(name: str) -> bool:
+    """Whether the network of that name (`common.models`) fits, and numba is there."""
+    if name not in models.NETWORKS or not importlib.util.find_spec("numba"):
+        return False
+    with torch.device("meta"):  # draws no random numbers
+        return fits(models.build(name))
 
 
 def arrange(model: nn.Module) -> None:

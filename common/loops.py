@@ -143,8 +143,8 @@ def fit(
     is_innermost = speed.batch_innermost(recipe, options, device, images)
     speed.arrange(model, is_innermost)
     compiled_for = recipe.batch_size if speed.compiles(recipe, options, device, images) else None
-    if options.compile and not (compiled_for or is_innermost):
-        print(f"{'machine':<11}not compiled: the run is too short to gain by it, or there is no C++ compiler here")
+    if options.compile and not compiled_for:
+        print(f"{'machine':<11}not compiled: {speed.why_not_compiled(is_innermost)}")
     passes = passes_of(speed.forward(model, speed.precision(options, device), compiled_for), loss_of)
     if speed.captures(device, recipe.epochs * len(train_batches)):
         passes = speed.Captured(model, passes, recipe.batch_size)
@@ -221,8 +221,9 @@ def _refuse_no_number(sums: list[Tensor], optimizer, where: str) -> None:
     """Raise UserError when the last of the epoch's running sums of losses is inf or NaN, which a sum then stays."""
     if sums and not math.isfinite(sums[-1]):
         finite = int(torch.stack(sums).isfinite().sum())
-        loss = sums[finite].item()
-        raise UserError(f"The training loss is {loss} in {where}, batch {finite + 1}; {_lower(optimizer)}.")
+        raise UserError(
+            f"The training loss is {sums[finite].item()} in {where}, batch {finite + 1}; {_lower(optimizer)}."
+        )
 
 
 def _lower(optimizer) -> str:

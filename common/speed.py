@@ -6,7 +6,6 @@ Testing always uses the network itself, in float32.
 
 import ctypes
 import functools
-import importlib.util
 import logging
 import os
 import shutil
@@ -63,16 +62,7 @@ def batch_innermost(recipe: Recipe, options: Options, device: torch.device, imag
     """Whether this run trains with the batch innermost in memory (`common.innermost`): in float32, and long enough."""
     steps = recipe.epochs * -(-images // recipe.batch_size)
     float32 = device.type == "cpu" and precision(options, device) == "float32"
-    return float32 and steps >= WORTH_INNERMOST and _fits(models.of(recipe))
-
-
-@functools.cache
-def _fits(network: str) -> bool:
-    """Whether the network of that name is one for `common.innermost`, and numba is there."""
-    if network not in models.NETWORKS or not importlib.util.find_spec("numba"):
-        return False
-    with torch.device("meta"):  # draws no random numbers
-        return innermost.fits(models.build(network))
+    return float32 and steps >= WORTH_INNERMOST and innermost.fits_network(models.of(recipe))
 
 
 def _narrow_share(model: nn.Module) -> float:
@@ -102,7 +92,7 @@ def precision(options: Options, device: torch.device) -> str:
     if options.precision != "auto":
         return options.precision
     units = device.type == "cpu" and _has_matrix_units()
-    return "bfloat16" if units and not _fits(options.network) else "float32"
+    return "bfloat16" if units and not innermost.fits_network(options.network) else "float32"
 
 
 def compiles(recipe: Recipe, options: Options, device: torch.device, images: int) -> bool:
@@ -115,6 +105,13 @@ def compiles(recipe: Recipe, options: Options, device: torch.device, images: int
     worth = WORTH_COMPILING[precision(options, device)]
     steps = recipe.epochs * -(-images // recipe.batch_size)
     return steps >= worth and any(map(shutil.which, ("g++", "clang++", "cl")))
+
+
+def why_not_compiled(batch_innermost: bool) -> str:
+    """What a run is told that asked for the compiler and goes without."""
+    if batch_innermost:
+        return "this network's loops are compiled by numba, which is faster still"
+    return "the run is too short to gain by it, or there is no C++ compiler here"
 
 
 def keep_memory() -> None:

@@ -222,9 +222,9 @@ def options(step, precision="auto", compile=False):
 
 
 def test_only_networks_with_nothing_else_in_them_fit():
-    fitting = {name for name in models.NETWORKS if speed._fits(name)}
+    fitting = {name for name in models.NETWORKS if innermost.fits_network(name)}
     assert fitting == {*FITTING, "S7/block2"}
-    assert not speed._fits("no such network")
+    assert not innermost.fits_network("no such network")
 
 
 def test_long_runs_in_float32_on_a_cpu_have_the_batch_innermost():
@@ -239,9 +239,9 @@ def test_long_runs_in_float32_on_a_cpu_have_the_batch_innermost():
 
 def test_where_numba_is_missing_the_plain_layers_train(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    speed._fits.cache_clear()
-    assert not speed._fits("S7/block3")
-    speed._fits.cache_clear()
+    innermost.fits_network.cache_clear()
+    assert not innermost.fits_network("S7/block3")
+    innermost.fits_network.cache_clear()
 
 
 def test_auto_is_float32_on_matrix_units_too_where_the_batch_can_be_innermost(monkeypatch):
@@ -255,5 +255,6 @@ def test_what_numba_has_compiled_is_not_compiled_by_torch(monkeypatch):
     monkeypatch.setattr(speed.shutil, "which", lambda name: f"/usr/bin/{name}")
     recipe = Recipe("S7/block3", epochs=14, batch_size=64, lr=0.02)
     assert not speed.compiles(recipe, options("S7/block3", "float32", compile=True), CPU, 60_000)
+    assert "compiled by numba" in speed.why_not_compiled(batch_innermost=True)
     block4 = Recipe("S7/block4", epochs=14, batch_size=64, lr=0.02)
     assert speed.compiles(block4, options("S7/block4", "float32", compile=True), CPU, 60_000)
