@@ -220,10 +220,8 @@ def log_line(row: dict, epochs: int) -> str:
 def _refuse_no_number(sums: list[Tensor], optimizer, where: str) -> None:
     """Raise UserError when the last of the epoch's running sums of losses is inf or NaN, which a sum then stays."""
     if sums and not math.isfinite(sums[-1]):
-        finite = int(torch.stack(sums).isfinite().sum())
-        raise UserError(
-            f"The training loss is {sums[finite].item()} in {where}, batch {finite + 1}; {_lower(optimizer)}."
-        )
+        kept = int(torch.stack(sums).isfinite().sum())
+        raise UserError(f"The training loss is {sums[kept].item()} in {where}, batch {kept + 1}; {_lower(optimizer)}.")
 
 
 def _lower(optimizer) -> str:
