@@ -34,7 +34,7 @@
 # what a vector unit wants to find side by side in memory, bfloat16, compilation, CUDA graphs, the roofline bound, and
 # how to credit a gain to its cause.
 #
-# **What you'll need**: block 3 of S7, whose network and recipe are timed. The page takes about 5 minutes on 2 CPU
+# **What you'll need**: block 3 of S7, whose network and recipe are timed. The page takes about 7 minutes on 2 CPU
 # cores, and wants them for itself: close what else computes. (The ladder is a CPU's; a GPU has a section of its own.)
 #
 # *Before this*: [S7 block 3](../S7/block3.ipynb). *After this*: [step 2](step2_frontier.ipynb), how few parameters
