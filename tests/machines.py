@@ -210,6 +210,7 @@ def borrow(checkout: Path) -> None:
     # course.py keeps an environment of this Python in this folder, and installs what is missing into it.
     stamp = "Python {}.{} in {}\n".format(*sys.version_info[:2], checkout)
     (environment / "course.stamp").write_bytes(os.fsencode(stamp))
+    (environment / "course.lock").touch()  # and none that it did not make itself, which this one says it did
 
 
 def clean() -> dict:
