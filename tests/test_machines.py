@@ -1,6 +1,7 @@
 """The rows of `course.py machines` are those of the README's table; the rows themselves take too long for a test."""
 
 import re
+import runpy
 import sys
 
 import machines
@@ -36,3 +37,11 @@ def test_an_unknown_row_is_named_in_one_sentence(monkeypatch, capsys):
         machines.main()
     assert ended.value.code == 2
     assert "there is no row 'mainframe'; the rows are python3.10, " in capsys.readouterr().err
+
+
+def test_a_borrowed_environment_is_one_that_course_py_goes_on_with(tmp_path):
+    """It refuses an environment without its lock, and makes one anew whose stamp names another folder."""
+    machines.borrow(tmp_path)
+    environment, course = tmp_path / ".venv", runpy.run_path(str(machines.ROOT / "course.py"))
+    assert (environment / course["LOCK"].name).exists()
+    assert (environment / course["STAMP"].name).read_text(encoding="utf-8").endswith(f" in {tmp_path}\n")
