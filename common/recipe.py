@@ -174,7 +174,7 @@ def _parser(recipe: Recipe) -> argparse.ArgumentParser:
     images = "what the test numbers are measured on: the test images, what the step's source used, or both in turn"
     add("--protocol", type=_one_of("--protocol", "held-out", "source", "both"), default="held-out", help=images)
     precisions = _one_of("--precision", "auto", "float32", "bfloat16")
-    fast = "arithmetic of the training: auto takes the faster, bfloat16 only on a CPU with matrix units for it"
+    fast = "arithmetic of the training: auto is float32, or for some networks bfloat16 on a CPU with matrix units"
     add("--precision", type=precisions, default="auto", help=fast)
     add("--change", default="", metavar="'NAME=VALUE ...'", help="other values in the recipe, such as lr=0.05")
     add("--validate", **_switch("--validate"), help="set 5,000 training images aside and measure on them instead")

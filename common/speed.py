@@ -86,7 +86,7 @@ def precision(options: Options, device: torch.device) -> str:
     """The arithmetic of the training's forward and backward pass: "float32" or "bfloat16".
 
     "auto" takes bfloat16 on a CPU with matrix units for it (Intel's AMX), where it is about twice as fast, unless the
-    network is one for `common.innermost`, which is faster still. Weights, sums over a batch, the loss and the
+    network is one for `common.innermost`, whose loops compute in float32. Weights, sums over a batch, the loss and the
     optimizer's step stay float32, and so does all testing.
     """
     if options.precision != "auto":
@@ -98,7 +98,7 @@ def precision(options: Options, device: torch.device) -> str:
 def compiles(recipe: Recipe, options: Options, device: torch.device, images: int) -> bool:
     """Whether this run uses `torch.compile`: asked for, with a C++ compiler there, and long enough to gain by it.
 
-    A run with the batch innermost does not: its loops are compiled already, and faster.
+    A run with the batch innermost does not: numba has compiled its loops.
     """
     if not options.compile or batch_innermost(recipe, options, device, images):
         return False
@@ -110,7 +110,7 @@ def compiles(recipe: Recipe, options: Options, device: torch.device, images: int
 def why_not_compiled(batch_innermost: bool) -> str:
     """What a run is told that asked for the compiler and goes without."""
     if batch_innermost:
-        return "this network's loops are compiled by numba, which is faster still"
+        return "this network's loops are compiled by numba instead"
     return "the run is too short to gain by it, or there is no C++ compiler here"
 
 

@@ -153,7 +153,8 @@ def _draws(seed, count):
     return draws
 
 
-def test_results_do_not_depend_on_how_many_threads_there_are():
+def test_a_network_depends_on_the_threads_to_rounding_at_most():
+    """A library's matrix products, for the 1x1 convolutions, add up in another order."""
     _, model = plain_and_innermost("S7/block3", dropout=True)
     results = []
     for threads in (1, numba.config.NUMBA_NUM_THREADS):
@@ -163,6 +164,23 @@ def test_results_do_not_depend_on_how_many_threads_there_are():
         results.append([*gradients(one, images(64)), *one.buffers()])
     for one, two in zip(*results, strict=True):
         torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-6)
+
+
+def test_the_loops_give_the_same_bits_with_any_number_of_threads():
+    torch.manual_seed(1)
+    block = nn.Sequential(
+        nn.Conv2d(1, 6, 3, padding=1), nn.ReLU(), nn.BatchNorm2d(6), nn.Dropout2d(0.2), nn.MaxPool2d(2)
+    )
+    innermost.arrange(block)
+    results = []
+    for threads in (1, numba.config.NUMBA_NUM_THREADS):
+        numba.set_num_threads(threads)
+        torch.manual_seed(3)
+        one = copy.deepcopy(block)
+        out = one(images(40))
+        out.backward(torch.linspace(-1, 1, out.numel()).view_as(out))
+        results.append([out.detach(), *(parameter.grad for parameter in one.parameters()), *one.buffers()])
+    assert all(torch.equal(one, two) for one, two in zip(*results, strict=True))
 
 
 def test_what_is_no_number_stays_none():

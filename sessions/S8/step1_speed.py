@@ -377,9 +377,10 @@ print(bench.table(recorded_gpu))
 # - **To the bit**: reading the loss later and keeping memory change no arithmetic. One epoch either way ends with
 #   equal weights (`tests/test_bench.py`).
 # - **To rounding**: pieces, layouts, our own loops, the fused step and the compiler add up the same numbers in another
-#   order. Gradients agree to a hundred-thousandth (`tests/test_speed.py`, `tests/test_innermost.py`), and the warped
-#   batches pixel by pixel with torchvision's (`tests/test_loaders.py`). On a GPU, where the order of a sum is not
-#   always the same, a replayed graph's gradients agree with the plain ones to a ten-thousandth.
+#   order. Gradients agree to a hundred-thousandth (`tests/test_speed.py`), those of our loops, layer by layer, at least
+#   to a thousandth (`tests/test_innermost.py`), and the warped batches pixel by pixel with torchvision's
+#   (`tests/test_loaders.py`). On a GPU, where the order of a sum is not always the same, a replayed graph's gradients
+#   agree with the plain ones to a ten-thousandth.
 # - **Within the spread over seeds**: bfloat16 rounds every product's factors to 8 binary digits. A gradient differs
 #   by a few per cent of its length, where another batch differs by most of it. Our loops and a GPU draw other masks
 #   of dropout. Whether that matters for the result only runs can say: the same seeds, trained in full in each way.
@@ -404,9 +405,9 @@ for name in ("batch innermost", "bfloat16", "float32 on a GPU"):
     )
 
 # %% [markdown]
-# The runs with the batch innermost end higher than the others, and all five of them. Would that be a better training?
-# Over the five epochs before the last they are where the others are, so the last one was their lucky one. (At a rate
-# that never falls, each epoch ends somewhere else; [block 4](../S7/block4.ipynb) cures that.)
+# On average the runs with the batch innermost end higher than the others. Would that be a better training? Over the
+# five epochs before the last they are where the others are, which speaks for a lucky last epoch. (At a rate that never
+# falls, each epoch ends somewhere else; [block 4](../S7/block4.ipynb) cures that.)
 
 # %% [markdown]
 # ## The shortest way to 99.40 %
@@ -484,7 +485,7 @@ for text, value, met in (
     print(f"{'recorded':<11}{text:<44}  {value}  {'met' if met else 'missed'}")
 
 # %% [markdown]
-# And the recorded benchmark of three networks. `course.py bench` measures it on your machine, in about three minutes:
+# And the recorded benchmark of three networks. `course.py bench` measures it on your machine, in about four minutes:
 # "sources" is the bottom of the ladder, "float32" and "default" are what the lessons do with `--precision float32`
 # and without, "compiled" adds `--compile`.
 
@@ -524,7 +525,7 @@ print(bench.table(recorded))
 # the rest? In a profile of S7 on that machine, in a quiet minute, our loops took 5.5 of a step's 10 milliseconds, and
 # the matrix products of the 1x1 convolutions 1.6. The other three are PyTorch's and Python's: the calls, the optimizer,
 # the last layers. Five times faster, by that minute's measure, would leave about 7 for everything, the loading included.
-# The loops alone nearly fill them, so either they become faster as well, or the whole network becomes one call.
+# The loops and those products alone fill them, so either they become faster as well, or the whole network becomes one call.
 #
 # **Another processor.** [bench_amx.json](bench_amx.json) is an older record, of a processor with Intel's matrix units
 # for bfloat16, from before there were our own loops. There the library's layers in bfloat16 were
