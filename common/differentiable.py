@@ -1,135 +1,106 @@
-"""The loops of `common.kernels` as functions of PyTorch, with their gradients: maps [C, H, W, N], float32, on a CPU."""
+"""Chains of `common.innermost_layers` as functions that autograd can differentiate.
+
+A step of a small network is some fifty loops of a tenth of a millisecond each. With every layer an operation of
+autograd's, and arrays made anew, Python would need as long again. So all that is equal in every step is done once, in a
+`Plan`: arrays for all maps, and lists of the calls that make a forward and a backward pass. (FFTW has the idea, and the
+name.)
+"""
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F  # noqa: N812 - the field's name for it
 
-from common import kernels as loops
-from common import kernels_norm
+from common.innermost_layers import Layer, empty, with_border
 
 
-class Convolution(torch.autograd.Function):
-    """A convolution of maps [I, H, W, N] that have `padding` zeros around them, with kernels [O, I, 3, 3] or 1x1."""
+class Plan:
+    """The calls of a forward and a backward pass through the layers, for maps of one shape, with all their arrays."""
+
+    def __init__(self, layers: list[Layer], shape: tuple[int, int, int, int], wanted: bool):
+        """Maps [C, H, W, N] have this shape; whether their gradient is wanted."""
+        padding = layers[0].padding
+        maps, self.seeds = with_border(shape, padding), np.empty(len(layers), np.uint64)
+        self.maps = maps[:, padding : padding + shape[1], padding : padding + shape[2]]
+        self.calls, self.calls_back, steps = [], [], []
+        for index, (layer, behind) in enumerate(zip(layers, [*layers[1:], None], strict=True)):
+            border = behind.padding if behind else 0
+            call, maps, kept = layer.forward(maps, border, self.seeds[index : index + 1])
+            self.calls.append(call)
+            steps.append((layer, kept))
+        self.out, self.gradient = maps, empty(*maps.shape)
+        self.shapes = [parameter.shape for layer in layers for parameter in layer.parameters()]
+        self.of_parameters = np.empty(sum(map(np.prod, self.shapes)), np.float32)
+        results, gradient = [*map(np.asarray, self._parted(torch.from_numpy(self.of_parameters)))], self.gradient
+        for layer, kept in reversed(steps):
+            first = len(results) - len(layer.parameters())
+            call, gradient = layer.backward(gradient, results[first:], wanted or layer is not layers[0], kept)
+            self.calls_back.append(call)
+            results = results[:first]
+        self.of_maps = gradient
+
+    def forward(self, maps: np.ndarray) -> np.ndarray:
+        """The layers' maps, from maps [C, H, W, N] that may lie in memory in any order."""
+        self.maps[:] = maps
+        self.seeds[:] = torch.randint(2**63 - 1, (len(self.seeds),)).numpy()
+        for call, arguments in self.calls:
+            call(*arguments)
+        return self.out.copy()
+
+    def backward(self, gradient: np.ndarray) -> tuple[np.ndarray, list[Tensor]]:
+        """The gradients of the maps (none if not wanted) and of the parameters, from that of the last layer's maps."""
+        self.gradient[:] = gradient
+        for call, arguments in self.calls_back:
+            call(*arguments)
+        return self.of_maps.copy(), self._parted(torch.from_numpy(self.of_parameters.copy()))
+
+    def _parted(self, numbers: Tensor) -> list[Tensor]:
+        sizes = [shape.numel() for shape in self.shapes]
+        return [part.view(shape) for part, shape in zip(numbers.split(sizes), self.shapes, strict=True)]
+
+
+class Chain:
+    """Layers one after the other, as a function of maps [N, C, H, W] that autograd can differentiate."""
+
+    def __init__(self, layers: list[Layer]):
+        """See the class."""
+        self.layers, self.idle = layers, {}
+        self.parameters = [parameter for layer in layers for parameter in layer.parameters()]
+        self.tensors = [*self.parameters, *(buffer for layer in layers for buffer in layer.buffers())]
+
+    def __call__(self, maps: Tensor) -> Tensor:
+        """Maps to maps [N, C, H, W], which lie in memory as [C, H, W, N]."""
+        places = tuple(tensor.data_ptr() for tensor in self.tensors)
+        settings = maps.shape, maps.requires_grad, places, tuple(layer.dropout() for layer in self.layers)
+        if settings not in self.idle and len(self.idle) > 3:  # an epoch has two shapes; what else is there, is outdated
+            self.idle.clear()
+        idle = self.idle.setdefault(settings, [])
+        count, *shape = maps.shape
+        plan = idle.pop() if idle else Plan(self.layers, (*shape, count), maps.requires_grad)
+        return Planned.apply(maps, plan, idle, *self.parameters)
+
+    def __getstate__(self) -> dict:
+        """A copy makes plans of its own, for its own parameters."""
+        return {**self.__dict__, "idle": {}}
+
+
+class Planned(torch.autograd.Function):
+    """A plan as an operation of autograd's. It is nobody else's until the backward pass is over."""
 
     @staticmethod
-    def forward(ctx, maps: Tensor, kernels: Tensor, bias: Tensor, padding: int) -> Tensor:
-        """See the class."""
-        maps = _with_border(maps, padding)
-        ctx.save_for_backward(maps, kernels)
-        ctx.padding = padding
-        return _convolve(maps, kernels, bias)
+    def forward(ctx, maps: Tensor, plan: Plan, idle: list[Plan], *_parameters: nn.Parameter) -> Tensor:
+        """Maps [N, C, H, W] to maps; the parameters are there for autograd to see."""
+        ctx.plan, ctx.idle = plan, idle
+        return torch.from_numpy(plan.forward(maps.permute(1, 2, 3, 0).numpy())).permute(3, 0, 1, 2)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient: Tensor):
-        """See `_convolution_gradients`."""
-        maps, kernels = ctx.saved_tensors
-        border = _border_of_gradient(ctx, kernels)
-        gradient = gradient.contiguous()
-        of_maps, of_kernels = _convolution_gradients(maps, kernels, _with_border(gradient, border), border)
-        return of_maps, of_kernels, gradient.sum((1, 2, 3)), None
-
-
-class Block(torch.autograd.Function):
-    """A convolution as above, then ReLU, Dropout, BatchNorm and Dropout2d, by `common.kernels.normalise`."""
-
-    @staticmethod
-    def forward(ctx, maps, kernels, bias, weight, shift, norm: nn.BatchNorm2d, padding: int, dropout: tuple) -> Tensor:
-        """BatchNorm's `weight` and `shift` are arguments for autograd's sake; `dropout` is two shares and a seed."""
-        maps = _with_border(maps, padding)
-        convolved = _convolve(maps, kernels, bias)
-        out, mean, inverse = torch.empty_like(convolved), np.empty(len(weight)), np.empty(len(weight))
-        before, parameters = _array(convolved), (_array(weight), _array(shift))
-        kernels_norm.normalise(before, *parameters, mean, inverse, norm.eps, *dropout, _array(out))
-        count = before[0].size
-        variance = (inverse**-2.0 - norm.eps) * (count / (count - 1))
-        for running, value in ((norm.running_mean, mean), (norm.running_var, variance)):
-            array = running.numpy()
-            array += norm.momentum * (value - array)
-        norm.num_batches_tracked.add_(1)
-        ctx.save_for_backward(maps, kernels, convolved, weight)
-        ctx.padding, ctx.statistics, ctx.dropout = padding, (mean, inverse), dropout
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, gradient: Tensor):
-        """See `common.kernels.normalise_gradient` and `_convolution_gradients`."""
-        maps, kernels, convolved, weight = ctx.saved_tensors
-        border, sums = _border_of_gradient(ctx, kernels), weight.new_empty(3, len(weight))
-        channels, height, width, batch = convolved.shape
-        before = weight.new_empty(channels, height + 2 * border, width + 2 * border, batch)
-        arrays = _array(gradient.contiguous()), _array(convolved), _array(weight)
-        kernels_norm.normalise_gradient(*arrays, *ctx.statistics, *ctx.dropout, border, _array(before), _array(sums))
-        of_weight, of_shift, of_bias = sums
-        return *_convolution_gradients(maps, kernels, before, border), of_bias, of_weight, of_shift, None, None, None
-
-
-class Pool(torch.autograd.Function):
-    """The largest of each 2x2 values of maps [C, H, W, N]; an odd last row or column is left out."""
-
-    @staticmethod
-    def forward(ctx, maps: Tensor) -> Tensor:
-        """See the class."""
-        channels, height, width, batch = ctx.shape = maps.shape
-        out = maps.new_empty(channels, height // 2, width // 2, batch)
-        index = torch.empty_like(out, dtype=torch.uint8)
-        loops.pool(_array(maps), _array(out), _array(index))
-        ctx.save_for_backward(index)
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, gradient: Tensor) -> Tensor:
-        """The gradient goes to the value that was the largest."""
-        (index,), odd = ctx.saved_tensors, ctx.shape[1] % 2 or ctx.shape[2] % 2
-        out = gradient.new_zeros(ctx.shape) if odd else gradient.new_empty(ctx.shape)
-        loops.pool_gradient(_array(gradient.contiguous()), _array(index), _array(out))
-        return out
-
-
-def _convolve(maps: Tensor, kernels: Tensor, bias: Tensor) -> Tensor:
-    """Maps [I, H, W, N], with their border, as new maps [O, H - 2, W - 2, N], or [O, H, W, N] by 1x1 kernels."""
-    outputs, _, size, _ = kernels.shape
-    out = maps.new_empty(outputs, maps.shape[1] - size + 1, maps.shape[2] - size + 1, maps.shape[3])
-    if size == 1:  # one product of [O, I] and [I, H * W * N]
-        torch.addmm(bias[:, None], kernels.flatten(1), maps.flatten(1), out=out.view(outputs, -1))
-    else:
-        loops.convolve(_array(maps), _array(kernels), _array(bias), _array(out))
-    return out
-
-
-def _border_of_gradient(ctx, kernels: Tensor) -> int:
-    """How many zeros around the outputs' gradient let a convolution turn it into the inputs', if that is wanted."""
-    return kernels.shape[2] - 1 - ctx.padding if ctx.needs_input_grad[0] else 0
-
-
-def _convolution_gradients(maps: Tensor, kernels: Tensor, gradient: Tensor, border: int) -> tuple:
-    """Of the maps without their border, and of the kernels, from the outputs' gradient with its border.
-
-    The inputs' gradient is a convolution of the outputs', with kernels turned by half a turn. Without a border, 3x3
-    kernels mean that nobody wants it.
-    """
-    if kernels.shape[2] == 1:
-        columns = gradient.flatten(1)
-        of_kernels = (columns @ maps.flatten(1).t()).view_as(kernels)
-        return (kernels.flatten(1).t() @ columns).view_as(maps), of_kernels
-    parts = kernels.new_empty(maps.shape[1] - 2, *kernels.shape)
-    loops.kernel_gradient(_array(maps), _array(gradient), border, _array(parts))
-    of_kernels = parts.sum(0)
-    if not border:
-        return None, of_kernels
-    turned = kernels.flip(2, 3).transpose(0, 1).contiguous()
-    return _convolve(gradient, turned, kernels.new_zeros(len(turned))), of_kernels
-
-
-def _with_border(maps: Tensor, width: int) -> Tensor:
-    """Maps [C, H, W, N] with so many zeros on each side."""
-    return F.pad(maps, (0, 0, width, width, width, width)) if width else maps
-
-
-def _array(tensor: Tensor) -> np.ndarray:
-    """The same numbers in the same place, behind autograd's back."""
-    return tensor.detach().numpy()
+        """From the gradient of the plan's outputs that of the maps, if it is wanted, and the parameters'."""
+        plan, ctx.plan = ctx.plan, None
+        if plan is None:
+            raise RuntimeError("A second backward pass through the same maps: compute them once more before it.")
+        of_maps, of_parameters = plan.backward(gradient.permute(1, 2, 3, 0).numpy())
+        ctx.idle.append(plan)
+        of_maps = torch.from_numpy(of_maps).permute(3, 0, 1, 2) if ctx.needs_input_grad[0] else None
+        return of_maps, None, None, *of_parameters

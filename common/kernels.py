@@ -1,9 +1,9 @@
-"""Convolutions and pools of maps with the batch innermost, [C, H, W, N]: loops that numba compiles for this processor.
+"""Convolutions of maps with the batch innermost, [C, H, W, N]: loops that numba compiles for this processor.
 
 A vector unit computes 8 or 16 numbers at once, and a library's convolution gives it as many channels of a pixel. These
 networks have 8, 10 or 16 channels, which leaves lanes empty, and short rows, which leave a rest at every edge. But they
 have 64 images in a batch, and all go through the same arithmetic: with a pixel of all images side by side in memory,
-every lane is full, and a row of a map is one long loop.
+every lane is full, and a row of a map is one long line.
 
 All arrays are float32 and C-contiguous unless another type is named. Channels or rows are shared out between the
 threads, and each sum is computed by one of them in a fixed order: results do not depend on how many there are.
@@ -11,13 +11,9 @@ threads, and each sum is computed by one of them in a fixed order: results do no
 
 import numba
 import numpy as np
-from llvmlite import binding
-from numba import prange, uintp
+from numba import prange
 
-# LLVM avoids AVX-512's widest vectors, since early processors slowed down for them; here they are up to twice as fast.
-if not numba.config.CPU_FEATURES:  # NUMBA_CPU_FEATURES would set them
-    numba.config.CPU_NAME = binding.get_host_cpu_name()
-    numba.config.CPU_FEATURES = binding.get_host_cpu_features().flatten() + ",-prefer-256-bit"
+from common.registers import AT_ONCE, LANES, PRODUCTS, dot_products, weighted_sums
 
 # Sums may be computed in lanes, and a product and a sum in one instruction; unlike fastmath=True, NaN stays NaN.
 OPTIONS = {"fastmath": {"reassoc", "contract", "nsz"}, "error_model": "numpy"}
@@ -40,121 +36,188 @@ ZERO = np.float32(0)
 
 
 @outer
-def convolve(maps, kernels, bias, out):
-    """Maps [I, H + 2, W + 2, N] with kernels [O, I, 3, 3] and bias [O] to `out` [O, H, W, N]."""
-    outputs, height, width, batch = out.shape
+def convolve(maps, weights, bias, size, out):
+    """Maps [I, H + size - 1, W + size - 1, N] to `out` [O, H, W, N], with `forward_weights` or `backward_weights`."""
+    outputs, height = out.shape[:2]
+    offsets = window(maps.shape, size)
+    for task in prange(tasks(outputs, height)):
+        channel, rows, y = lines_of(task, outputs, height)
+        convolve_lines(maps, offsets, weights, bias, channel, rows, y, out)
+
+
+@inner
+def tasks(outputs, height):
+    """Into how many parts the lines of `outputs` maps are divided: a few maps' lines of equal height are one."""
+    rows = 5 if outputs % 5 == 0 else 4
+    return (outputs // rows + outputs % rows) * height
+
+
+@inner
+def lines_of(task, outputs, height):
+    """Which lines a part has: its first map, the number of maps, and the lines' height in them."""
+    rows = 5 if outputs % 5 == 0 else 4
+    parts = outputs // rows + outputs % rows
+    part, y = task % parts, task // parts
+    whole = outputs // rows
+    return (part * rows, rows, y) if part < whole else (whole * rows + part - whole, 1, y)
+
+
+@inner
+def convolve_lines(maps, offsets, weights, bias, channel, rows, y, out):
+    """The lines at height y of as many output maps as `rows` says, 1, 4 or 5, from that channel on."""
+    _, height, width, batch = out.shape
     flat_maps, flat_out = maps.reshape(-1), out.reshape(-1)
-    count, step, line = uintp(width * batch), uintp(batch), uintp((width + 2) * batch)
-    for y in prange(height):
-        for i in range(len(maps)):  # outside the outputs, so that three lines of a map stay in the nearest cache
-            at = uintp(i * (height + 2) + y) * line
-            for o in range(outputs):
-                if i == 0:
-                    out[o, y] = bias[o]
-                to = uintp(o * height + y) * count
-                _add_products(flat_out, to, count, flat_maps, at, line, step, _nine(kernels[o, i]))
+    count, line, apart = width * batch, y * maps.shape[2] * batch, height * width * batch
+    if count < AT_ONCE:
+        _short_lines(flat_maps, line, offsets, weights, bias, channel, rows, y, out)
+        return
+    for start in range(0, count, AT_ONCE):
+        n = min(start, count - AT_ONCE)  # the last ones overlap those before, and are computed twice
+        at, to = line + n, (channel * height + y) * count + n
+        if rows == 5:  # the numbers of rows must be constants
+            weighted_sums(5, flat_maps, at, offsets, weights, bias, channel, flat_out, to, apart)
+        elif rows == 4:
+            weighted_sums(4, flat_maps, at, offsets, weights, bias, channel, flat_out, to, apart)
+        else:
+            weighted_sums(1, flat_maps, at, offsets, weights, bias, channel, flat_out, to, apart)
 
 
 @inner
-def _add_products(out, to, count, maps, at, line, step, kernel):
-    """Add to a line of `out` the products with a 3x3 kernel of the lines of `maps` that begin at `at`.
-
-    These are positions in flat arrays, since to cut out a line as an array takes as long as to compute a short one,
-    and unsigned, so that none needs to be looked at for whether it counts from the end.
-    """
-    for n in range(count):
-        total = out[to + n]
-        for y in range(3):
-            for x in range(3):
-                total += kernel[3 * y + x] * maps[at + uintp(y) * line + uintp(x) * step + n]
-        out[to + n] = total
+def _short_lines(flat_maps, line, offsets, weights, bias, channel, rows, y, out):
+    """The same number by number."""
+    for c in range(channel, channel + rows):
+        values = out[c, y].reshape(-1)
+        for n in range(len(values)):
+            values[n] = bias[c]
+        for k in range(len(offsets)):
+            for n in range(len(values)):
+                values[n] += weights[k, c] * flat_maps[line + offsets[k] + n]
 
 
 @inner
-def _nine(kernel):
-    """The values of a 3x3 kernel as a tuple, which the compiler keeps in registers."""
-    upper, middle, lower = kernel[0], kernel[1], kernel[2]
-    return upper[0], upper[1], upper[2], middle[0], middle[1], middle[2], lower[0], lower[1], lower[2]
+def window(shape, size):
+    """Where in maps [I, H, W, N] the I * size * size numbers lie that a kernel looks at, counted from the first one."""
+    inputs, height, width, batch = shape
+    offsets, k = np.empty(inputs * size * size, np.intp), 0
+    for i in range(inputs):
+        for y in range(size):
+            for x in range(size):
+                offsets[k] = ((i * height + y) * width + x) * batch
+                k += 1
+    return offsets
+
+
+@inner
+def forward_weights(kernels):
+    """Kernels [O, I, size, size] as `convolve` takes them, [I * size * size, O]."""
+    outputs, inputs, size, _ = kernels.shape
+    weights = np.empty((inputs * size * size, outputs), np.float32)
+    for o in range(outputs):
+        for i in range(inputs):
+            for y in range(size):
+                for x in range(size):
+                    weights[(i * size + y) * size + x, o] = kernels[o, i, y, x]
+    return weights
+
+
+@inner
+def backward_weights(kernels):
+    """The same for the gradient: it goes from the outputs to the inputs, through kernels turned by half a turn."""
+    outputs, inputs, size, _ = kernels.shape
+    weights = np.empty((outputs * size * size, inputs), np.float32)
+    for o in range(outputs):
+        for i in range(inputs):
+            for y in range(size):
+                for x in range(size):
+                    weights[(o * size + y) * size + x, i] = kernels[o, i, size - 1 - y, size - 1 - x]
+    return weights
 
 
 @outer
 def kernel_gradient(maps, gradient, border, out):
-    """The gradient of `convolve`'s kernels: each line's part of it to `out` [H, O, I, 3, 3], whose sum it is.
+    """The gradient of `convolve`'s kernels, to `out` [O, I, size, size].
 
-    Maps are [I, H + 2, W + 2, N]; the gradient of the convolution, [O, H, W, N], has `border` more values on each side.
+    Maps are [I, H + size - 1, W + size - 1, N]; the gradient of the convolution, [O, H, W, N], has `border` more values
+    on each side. Each row is a task; what they find is added up in their order.
     """
     outputs, high, wide, batch = gradient.shape
     height, width = high - 2 * border, wide - 2 * border
-    flat_maps, flat_gradient = maps.reshape(-1), gradient.reshape(-1)
-    count, step, line = uintp(width * batch), uintp(batch), uintp((width + 2) * batch)
+    flat_maps, flat_gradient, flat_out = maps.reshape(-1), gradient.reshape(-1), out.reshape(-1)
+    offsets = window(maps.shape, out.shape[2])
+    parts = np.empty((height, len(flat_out)), np.float32)
     for y in prange(height):
-        for i in range(len(maps)):
-            at = uintp(i * (height + 2) + y) * line
-            for o in range(outputs):
-                of = uintp(((o * high + y + border) * wide + border) * batch)
-                _dot_products(flat_gradient, of, count, flat_maps, at, line, step, out[y, o, i])
+        of, at = (y + border) * wide * batch + border * batch, y * maps.shape[2] * batch
+        kernel_gradient_of_lines(
+            flat_gradient, of, high * wide * batch, flat_maps, at, offsets, width * batch, outputs, parts[y]
+        )
+    for k in range(len(flat_out)):
+        flat_out[k] = parts[0, k]
+    for y in range(1, height):
+        for k in range(len(flat_out)):
+            flat_out[k] += parts[y, k]
 
 
 @inner
-def _dot_products(gradient, of, count, maps, at, line, step, out):
-    """To `out` [3, 3], the dot products of a line of the gradient with the nine lines that a kernel meets."""
-    a = b = c = d = e = f = g = h = i = ZERO
-    at1, at2 = at + line, at + line + line
-    for n in range(count):
-        value = gradient[of + n]
-        a += value * maps[at + n]
-        b += value * maps[at + step + n]
-        c += value * maps[at + step + step + n]
-        d += value * maps[at1 + n]
-        e += value * maps[at1 + step + n]
-        f += value * maps[at1 + step + step + n]
-        g += value * maps[at2 + n]
-        h += value * maps[at2 + step + n]
-        i += value * maps[at2 + step + step + n]
-    out[0, 0], out[0, 1], out[0, 2] = a, b, c
-    out[1, 0], out[1, 1], out[1, 2] = d, e, f
-    out[2, 0], out[2, 1], out[2, 2] = g, h, i
-
-
-@outer
-def pool(maps, out, index):
-    """The largest of each 2x2 values of maps [C, 2H or 2H + 1, ..., N], and which of the four it was (uint8)."""
-    channels, height, width, _ = out.shape
-    for line in prange(channels * height):
-        c, y = line // height, line % height
-        _largest_of_four(maps[c, 2 * y], maps[c, 2 * y + 1], out[c, y], index[c, y])
+def kernel_gradient_of_lines(gradient, of, apart, maps, at, offsets, count, outputs, out):
+    """What one row of maps adds to the kernels' gradient, to `out` [O * K], from a line of each output's gradient."""
+    columns, whole = len(offsets), count // LANES * LANES
+    places = PRODUCTS if columns >= PRODUCTS else 1
+    rows = 2 if outputs >= 2 and places > 1 else 1
+    for k in range(len(out)):
+        out[k] = ZERO
+    for first in range(0, columns, places):
+        first = min(first, columns - places)  # the last ones may overlap those before, and are computed twice
+        for o in range(0, outputs, rows):
+            o = min(o, outputs - rows)
+            start, to = of + o * apart, o * columns + first
+            if whole and rows == 2:  # the numbers must be constants
+                dot_products(2, gradient, start, apart, maps, at, offsets, first, PRODUCTS, whole, out, to, columns)
+            elif whole and places > 1:
+                dot_products(1, gradient, start, apart, maps, at, offsets, first, PRODUCTS, whole, out, to, columns)
+            elif whole:
+                dot_products(1, gradient, start, apart, maps, at, offsets, first, 1, whole, out, to, columns)
+    for o in range(outputs):
+        for k in range(columns):
+            for n in range(whole, count):
+                out[o * columns + k] += gradient[of + o * apart + n] * maps[at + offsets[k] + n]
 
 
 @inner
-def _largest_of_four(upper, lower, out, index):
-    """Of two lines [2 W or more, N], one line [W, N]."""
-    width, batch = out.shape
-    for x in range(width):
-        for n in range(batch):
-            largest, which = upper[2 * x, n], 0
-            if upper[2 * x + 1, n] > largest:
-                largest, which = upper[2 * x + 1, n], 1
-            if lower[2 * x, n] > largest:
-                largest, which = lower[2 * x, n], 2
-            if lower[2 * x + 1, n] > largest:
-                largest, which = lower[2 * x + 1, n], 3
-            out[x, n], index[x, n] = largest, which
-
-
-@outer
-def pool_gradient(gradient, index, out):
-    """The gradient [C, H, W, N] sent to where the largest value was; an odd last row or column of `out` stays."""
-    channels, height, width, _ = gradient.shape
-    for line in prange(channels * height):
-        c, y = line // height, line % height
-        for which in range(4):
-            _gradient_of_one(gradient[c, y], index[c, y], which, out[c, 2 * y + which // 2])
+def bordered_line(out, y, border):
+    """Of a map [H + 2 * border, W + 2 * border, N] the line y without its border, which is set to 0 around it."""
+    if border:
+        height = len(out) - 2 * border
+        clear(out, y + border, y + border + 1, 0, border)
+        clear(out, y + border, y + border + 1, out.shape[1] - border, out.shape[1])
+        if y == 0:
+            clear(out, 0, border, 0, out.shape[1])
+        if y == height - 1:
+            clear(out, height + border, len(out), 0, out.shape[1])
+    return out[y + border, border : out.shape[1] - border]
 
 
 @inner
-def _gradient_of_one(gradient, index, which, out):
-    """What one of the four gets: to the even or the odd pixels of a line [2 W or more, N]."""
-    width, batch = gradient.shape
-    for x in range(width):
-        for n in range(batch):
-            out[2 * x + which % 2, n] = gradient[x, n] if index[x, n] == which else ZERO
+def clear(maps, top, bottom, left, right):
+    """Zeros in these rows and columns of a map [H, W, N]."""
+    for y in range(top, bottom):
+        for x in range(left, right):
+            for n in range(maps.shape[2]):
+                maps[y, x, n] = ZERO
+
+
+@inner
+def pointwise(maps, kernels, bias, out):
+    """A 1x1 convolution of maps [I, H, W, N] with kernels [O, I, 1, 1] and bias [O] to `out` [O, H, W, N]."""
+    convolve(maps, forward_weights(kernels), bias, kernels.shape[2], out)
+
+
+@inner
+def pointwise_gradient(gradient, maps, kernels, border, of_maps, of_kernels, of_bias):
+    """From the gradient of what `pointwise` gave, with no border, those of all it had."""
+    kernel_gradient(maps, gradient, border, of_kernels)
+    convolve(gradient, backward_weights(kernels), np.zeros(kernels.shape[1], np.float32), kernels.shape[2], of_maps)
+    for o in range(len(gradient)):
+        line, total = gradient[o].reshape(-1), ZERO
+        for n in range(len(line)):
+            total += line[n]
+        of_bias[o] = total

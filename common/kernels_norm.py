@@ -1,4 +1,4 @@
-"""ReLU, dropout and BatchNorm of maps with the batch innermost, [C, H, W, N], in two passes over a map.
+"""A convolution with ReLU, dropout and BatchNorm behind it, for maps with the batch innermost, [C, H, W, N].
 
 As in `common.kernels`, arrays are float32 and C-contiguous unless another type is named.
 """
@@ -6,37 +6,70 @@ As in `common.kernels`, arrays are float32 and C-contiguous unless another type 
 import numpy as np
 from numba import prange
 
+from common import kernels as loops
 from common.kernels import ZERO, inner, outer
 
 
-@outer
-def normalise(maps, weight, bias, mean, inverse, epsilon, dropped, dropped_maps, seed, out):
-    """ReLU, Dropout, BatchNorm and Dropout2d, one after the other: maps [C, H, W, N] to `out`.
+@inner
+def block(maps, kernels, bias, norm, momentum, epsilon, dropout, seed, border, before, out, statistics):
+    """Convolution, ReLU, Dropout, BatchNorm and Dropout2d of maps as in `kernels.convolve`, to `out` [O, H, W, N].
 
-    `dropped` is the share of values that Dropout drops, `dropped_maps` that of the maps which Dropout2d drops whole,
-    and `seed` (uint64) says which. `weight` and `bias` [C] are BatchNorm's. `maps` are left as BatchNorm saw them;
-    `mean` and `inverse` (float64 [C]) get its mean and 1 / sqrt(variance + epsilon).
+    `out` has `border` zeros more on each side of its maps. `norm` is BatchNorm's weight, bias, running mean, running
+    variance [O] and count of batches; `dropout` [2] the shares of the values that Dropout drops and of the maps that
+    Dropout2d drops whole, and `seed` (uint64 [1]) says which. `before` [O, H, W, N] gets what BatchNorm sees,
+    `statistics` (float64 [2, O]) its mean and 1 / sqrt(variance + epsilon).
     """
+    sums = np.empty((2, before.shape[0], before.shape[1]))
+    convolve_and_rectify(
+        maps, loops.forward_weights(kernels), bias, kernels.shape[2], dropout[0], seed[0], before, sums
+    )
+    normalise(before, sums, norm, momentum, epsilon, dropout[1], seed[0], border, out, statistics)
+    norm[4][()] += 1
+
+
+@outer
+def convolve_and_rectify(maps, weights, bias, size, dropped, seed, out, sums):
+    """`kernels.convolve`, ReLU and Dropout; the sum of each line's values and of their squares to `sums` [2, O, H].
+
+    Each line is in the nearest cache when ReLU and Dropout follow on the convolution.
+    """
+    outputs, height = out.shape[:2]
+    offsets = loops.window(maps.shape, size)
+    threshold, scale = _threshold(dropped), np.float32(1 / (1 - dropped))
+    for task in prange(loops.tasks(outputs, height)):
+        channel, rows, y = loops.lines_of(task, outputs, height)
+        loops.convolve_lines(maps, offsets, weights, bias, channel, rows, y, out)
+        for c in range(channel, channel + rows):
+            line = out[c, y].reshape(-1)
+            if dropped:
+                total = _rectify_and_drop(line, threshold, scale, seed, np.uint32((c * height + y) * len(line)))
+            else:
+                total = _rectify(line)
+            sums[0, c, y], sums[1, c, y] = total
+
+
+@outer
+def normalise(maps, sums, norm, momentum, epsilon, dropped_maps, seed, border, out, statistics):
+    """BatchNorm and Dropout2d, with the sums [2, C, H] of the lines of maps [C, H, W, N] and of their squares."""
     channels, height, width, batch = maps.shape
     count = height * width * batch
-    threshold, scale = _threshold(dropped), np.float32(1 / (1 - dropped))
+    weight, bias, running_mean, running_variance, _ = norm
     for c in prange(channels):
         total = squares = 0.0
         for y in range(height):
-            line = maps[c, y].reshape(-1)
-            if dropped:
-                sums = _rectify_and_drop(line, threshold, scale, seed, np.uint32((c * height + y) * len(line)))
-            else:
-                sums = _rectify(line)
-            total += sums[0]
-            squares += sums[1]
-        mean[c] = total / count
-        inverse[c] = 1 / np.sqrt(max(squares / count - mean[c] ** 2, 0.0) + epsilon)
-        scales = _kept(dropped_maps, seed, c, batch)
-        shifts = scales * np.float32(bias[c] - mean[c] * inverse[c] * weight[c])
-        scales *= np.float32(inverse[c] * weight[c])
+            total += sums[0, c, y]
+            squares += sums[1, c, y]
+        mean = total / count
+        variance = max(squares / count - mean**2, 0.0)
+        inverse = 1 / np.sqrt(variance + epsilon)
+        statistics[0, c], statistics[1, c] = mean, inverse
+        running_mean[c] += momentum * (mean - running_mean[c])
+        running_variance[c] += momentum * (variance * count / (count - 1) - running_variance[c])
+        scale, shift = np.float32(inverse * weight[c]), np.float32(bias[c] - mean * inverse * weight[c])
+        scales = kept(dropped_maps, seed, c, batch, scale)
+        shifts = kept(dropped_maps, seed, c, batch, shift)
         for y in range(height):
-            _scale_and_shift(maps[c, y], scales, shifts, out[c, y])
+            _scale_and_shift(maps[c, y], scales, shifts, loops.bordered_line(out[c], y, border))
 
 
 @inner
@@ -64,13 +97,13 @@ def _rectify_and_drop(line, threshold, scale, seed, first):
 
 
 @inner
-def _kept(dropped_maps, seed, channel, batch):
-    """What Dropout2d multiplies the channel's map of each image with: 0 for a dropped one."""
-    factors, threshold = np.ones(batch, np.float32), _threshold(dropped_maps)
-    if dropped_maps:
-        for n in range(batch):  # the seed's complement: draws that Dropout does not use
-            draw = _draw(~seed, np.uint32(channel * batch + n))
-            factors[n] = ZERO if draw < threshold else np.float32(1 / (1 - dropped_maps))
+def kept(dropped_maps, seed, channel, batch, factor):
+    """The factor times what Dropout2d multiplies the channel's map of each image with: 0 for a dropped one."""
+    factors, threshold = np.empty(batch, np.float32), _threshold(dropped_maps)
+    scaled = np.float32(factor / (1 - dropped_maps))
+    for n in range(batch):  # the seed's complement: draws that Dropout does not use
+        dropped = dropped_maps > 0 and _draw(~seed, np.uint32(channel * batch + n)) < threshold
+        factors[n] = ZERO if dropped else scaled
     return factors
 
 
@@ -81,62 +114,6 @@ def _scale_and_shift(line, scale, shift, out):
     for x in range(width):
         for n in range(batch):
             out[x, n] = scale[n] * line[x, n] + shift[n]
-
-
-@outer
-def normalise_gradient(gradient, maps, weight, mean, inverse, dropped, dropped_maps, seed, border, out, sums):
-    """From the gradient [C, H, W, N] of what `normalise` gave, that of its maps as they came.
-
-    It goes to `out`, with `border` zeros on each side; `sums` [3, C] gets the gradients of weight and bias, and the sum
-    of `out`, the gradient of a bias before the ReLU. `maps` are as `normalise` left them: where one is 0, ReLU or
-    Dropout stopped it. Ioffe and Szegedy (2015), section 3, have the gradient through the batch's mean and variance.
-    """
-    channels, height, width, batch = gradient.shape
-    count = height * width * batch
-    for c in prange(channels):
-        kept = _kept(dropped_maps, seed, c, batch)
-        plain, products = np.zeros(batch, np.float32), np.zeros(batch, np.float32)
-        for y in range(height):
-            _add_sums(gradient[c, y], maps[c, y], plain, products)
-        of_bias = np.sum((kept * plain).astype(np.float64))
-        of_weight = (np.sum((kept * products).astype(np.float64)) - mean[c] * of_bias) * inverse[c]
-        factor = weight[c] * inverse[c] / (1 - dropped)
-        slope = -factor * inverse[c] * of_weight / count
-        shift = np.float32(-factor * of_bias / count - slope * mean[c])
-        kept *= np.float32(factor)
-        total = 0.0
-        if border:
-            out[c, :border], out[c, height + border :] = ZERO, ZERO
-        for y in range(height):
-            line = out[c, y + border]
-            if border:
-                line[:border], line[width + border :] = ZERO, ZERO
-            inside = line[border : border + width]
-            total += _gradient_before(gradient[c, y], maps[c, y], kept, np.float32(slope), shift, inside)
-        sums[0, c], sums[1, c], sums[2, c] = of_weight, of_bias, total
-
-
-@inner
-def _add_sums(gradient, line, plain, products):
-    """Over the pixels of a line [W, N], each image's sum of the gradient [N], and of its products with the values."""
-    width, batch = line.shape
-    for x in range(width):
-        for n in range(batch):
-            plain[n] += gradient[x, n]
-            products[n] += gradient[x, n] * line[x, n]
-
-
-@inner
-def _gradient_before(gradient, line, scale, slope, shift, out):
-    """The gradient of a line [W, N] before ReLU, and its sum."""
-    width, batch = line.shape
-    total = ZERO
-    for x in range(width):
-        for n in range(batch):
-            value = ZERO if line[x, n] == ZERO else scale[n] * gradient[x, n] + slope * line[x, n] + shift
-            out[x, n] = value
-            total += value
-    return total
 
 
 @inner

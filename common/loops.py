@@ -148,7 +148,7 @@ def fit(
     passes = passes_of(speed.forward(model, speed.precision(options, device), compiled_for), loss_of)
     if speed.captures(device, recipe.epochs * len(train_batches)):
         passes = speed.Captured(model, passes, recipe.batch_size)
-    optimizer = optim.optimizer(model, recipe)
+    optimizer = optim.optimizer(model, recipe, fused=is_innermost)
     schedule = optim.Schedule(optimizer, recipe, len(train_batches))
     mean = optim.running_mean(model, recipe)
     tested = mean.module if mean else model

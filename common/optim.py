@@ -9,13 +9,15 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from common.recipe import Recipe
 
 
-def optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
+def optimizer(model: nn.Module, recipe: Recipe, fused: bool = False) -> torch.optim.SGD:
     """SGD by the recipe; weight decay pulls on kernels and dense weights alone.
+
+    `fused` moves all weights in one call, which differs by rounding.
 
     A bias or BatchNorm's scale and shift are single numbers a channel, and pulling them towards 0 does not make the
     function simpler (He et al. 2019, https://arxiv.org/abs/1812.01187, section 3.1).
     """
-    settings = {"lr": recipe.lr, "momentum": recipe.momentum, "nesterov": recipe.nesterov}
+    settings = {"lr": recipe.lr, "momentum": recipe.momentum, "nesterov": recipe.nesterov, "fused": fused or None}
     if not recipe.weight_decay:
         return torch.optim.SGD(model.parameters(), **settings)
     weights, others = [], []

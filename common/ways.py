@@ -132,13 +132,14 @@ def trainer(model: nn.Module, recipe: Recipe, way: Way):
     if way.keep_memory:
         speed.keep_memory()
     network = models.of(recipe)
-    if way.batch_innermost and arithmetic(way, network) == "float32" and innermost.fits(model):
+    is_innermost = way.batch_innermost and arithmetic(way, network) == "float32" and innermost.fits(model)
+    if is_innermost:
         innermost.arrange(model)
     elif way.channels_innermost == "where it helps":
         speed.arrange(model)
     elif way.channels_innermost:
         model.to(memory_format=torch.channels_last)
-    fused = True if way.fused_optimizer else None
+    fused = True if way.fused_optimizer or is_innermost else None  # as `common.loops.fit` has it
     optimizer = torch.optim.SGD(model.parameters(), recipe.lr, recipe.momentum, fused=fused)
     compiled_for = recipe.batch_size if way.compiled else None
     passes = loops.passes_of(speed.forward(model, arithmetic(way, network), compiled_for))

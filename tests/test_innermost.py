@@ -15,8 +15,9 @@ from common import innermost, models, speed
 from common.recipe import ROOT, Options, Recipe
 
 numba = pytest.importorskip("numba")
-kernels_norm = importlib.import_module("common.kernels_norm")
-differentiable = importlib.import_module("common.differentiable")
+kernels, kernels_norm = (importlib.import_module(f"common.{name}") for name in ("kernels", "kernels_norm"))
+innermost_layers = importlib.import_module("common.innermost_layers")
+Chain = importlib.import_module("common.differentiable").Chain
 
 CPU = torch.device("cpu")
 FITTING = ["S6/part2_step3_global_pooling", "S7/block3", "S7/block4_dense"]
@@ -62,63 +63,131 @@ def test_in_a_test_the_layers_are_the_plain_ones():
     assert torch.equal(plain(images(20)), other(images(20)))
 
 
+@pytest.mark.parametrize("count", [3, 40, 64])  # images: shorter lines than a block of sums, with a rest, without one
+@pytest.mark.parametrize(("inputs", "outputs"), [(1, 4), (3, 7), (12, 10), (2, 1)])
 @pytest.mark.parametrize(("size", "padding"), [(3, 0), (3, 1), (1, 0)])
-def test_a_convolution_and_its_gradients_are_pytorchs(size, padding):
+def test_a_convolution_and_its_gradients_are_pytorchs(size, padding, inputs, outputs, count):
     generator = torch.Generator().manual_seed(4)
-    shapes = (5, 3, 7, 9), (4, 3, size, size), (4,)  # [N, I, H, W], [O, I, 3, 3], [O]
-    maps, kernels, bias = (torch.randn(shape, generator=generator).requires_grad_() for shape in shapes)
-    expected = F.conv2d(maps, kernels, bias, padding=padding)
-    result = differentiable.Convolution.apply(maps.permute(1, 2, 3, 0).contiguous(), kernels, bias, padding)
-    torch.testing.assert_close(result.permute(3, 0, 1, 2), expected)
+    shapes = (count, inputs, 7, 8), (outputs, inputs, size, size), (outputs,)  # [N, I, H, W], [O, I, 3, 3], [O]
+    maps, weights, bias = (torch.randn(shape, generator=generator).requires_grad_() for shape in shapes)
+    expected = F.conv2d(maps, weights, bias, padding=padding)
+    bordered = innermost_order(F.pad(maps, (padding,) * 4))
+    out, arrays = (
+        np.empty(innermost_order(expected).shape, np.float32),
+        [weights.detach().numpy(), bias.detach().numpy()],
+    )
+    kernels.convolve(bordered, kernels.forward_weights(arrays[0]), arrays[1], size, out)
+    np.testing.assert_allclose(out, innermost_order(expected), rtol=1e-4, atol=1e-5)
+
     gradient = torch.randn(expected.shape, generator=generator)
-    theirs = torch.autograd.grad(expected, (maps, kernels, bias), gradient)
-    ours = torch.autograd.grad(result, (maps, kernels, bias), gradient.permute(1, 2, 3, 0))
-    for one, two in zip(theirs, ours, strict=True):
-        torch.testing.assert_close(two, one, rtol=1e-4, atol=1e-5)
+    border = size - 1 - padding
+    around = innermost_order(F.pad(gradient, (border,) * 4))
+    of_maps, of_weights = np.empty((inputs, 7, 8, count), np.float32), np.empty(shapes[1], np.float32)
+    kernels.convolve(around, kernels.backward_weights(arrays[0]), np.zeros(inputs, np.float32), size, of_maps)
+    kernels.kernel_gradient(bordered, around, border, of_weights)
+    theirs = torch.autograd.grad(expected, (maps, weights), gradient)
+    np.testing.assert_allclose(of_maps, innermost_order(theirs[0]), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(of_weights, theirs[1].numpy(), rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("size", [6, 7])
-def test_a_pool_sends_the_gradient_where_pytorch_does_also_from_ties(size):
-    maps = torch.randint(0, 3, (4, 2, size, size), generator=torch.Generator().manual_seed(5)).float().requires_grad_()
-    expected = F.max_pool2d(maps, 2)
-    result = differentiable.Pool.apply(maps.permute(1, 2, 3, 0).contiguous())
-    assert torch.equal(result.permute(3, 0, 1, 2), expected)
-    weights = torch.arange(expected.numel(), dtype=torch.float32).view_as(expected) + 1
-    (theirs,) = torch.autograd.grad((expected * weights).sum(), maps)
-    (ours,) = torch.autograd.grad((result * weights.permute(1, 2, 3, 0)).sum(), maps)
-    assert torch.equal(ours, theirs)
+def innermost_order(maps):
+    """[N, C, H, W] as a NumPy array [C, H, W, N]."""
+    return np.ascontiguousarray(maps.detach().permute(1, 2, 3, 0).numpy())
 
 
-@pytest.mark.parametrize(("dropped", "dropped_maps"), [(0.3, 0.0), (0.0, 0.3), (0.2, 0.2)])
-def test_dropout_is_a_mask_and_its_gradient_autograds(dropped, dropped_maps):
+@pytest.mark.parametrize(("pool", "size"), [(nn.MaxPool2d(2), 6), (nn.MaxPool2d(2), 7), (nn.AvgPool2d(3), 8)])
+def test_a_pool_sends_the_gradient_where_pytorch_does_also_from_ties_and_in_every_step(pool, size):
+    """What an odd size leaves over gets zeros, though the layer before may have written there in the last step."""
+    torch.manual_seed(5)
+    before = nn.Sequential(nn.Conv2d(1, 4, 1), nn.ReLU(), nn.BatchNorm2d(4))
+    plain = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), nn.ReLU(), nn.BatchNorm2d(1), *before, pool)
+    other = copy.deepcopy(plain)
+    innermost.arrange(other)
+    assert len(other.stages) == 1
+    for seed in range(2):
+        maps = torch.randint(0, 3, (40, 1, size, size), generator=torch.Generator().manual_seed(seed)).float()
+        results = []
+        for model in (plain, other):
+            model.zero_grad()
+            out = model(maps)
+            (out * torch.linspace(-1, 1, out.numel()).view_as(out)).sum().backward()
+            results.append([out, *(parameter.grad for parameter in model.parameters())])
+        for one, two in zip(*results, strict=True):
+            torch.testing.assert_close(two, one, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("padding", [0, 1])
+@pytest.mark.parametrize("wanted", [True, False])
+@pytest.mark.parametrize(("dropped", "dropped_maps"), [(0.0, 0.0), (0.3, 0.0), (0.0, 0.3), (0.2, 0.2)])
+def test_a_block_is_what_its_masks_make_of_plain_operations(dropped, dropped_maps, wanted, padding):
     """The masks that were drawn, read off the results, then the same computed from plain operations in float64."""
-    generator, shape = torch.Generator().manual_seed(6), (3, 6, 5, 40)  # [C, H, W, N]
-    maps, gradient = torch.randn(shape, generator=generator), torch.randn(shape, generator=generator)
-    weight, bias = torch.tensor([0.5, -1.0, 2.0]), torch.tensor([0.1, 0.2, -0.3])
-    seen, out, mean, inverse = maps.clone(), torch.empty(shape), np.empty(3), np.empty(3)
-    dropout = dropped, dropped_maps, np.uint64(77)
-    arrays = seen.numpy(), weight.numpy(), bias.numpy(), mean, inverse
-    kernels_norm.normalise(*arrays, 1e-5, *dropout, out.numpy())
-    before, sums = torch.empty(3, 8, 7, 40), torch.empty(3, 3)
-    arrays = gradient.numpy(), seen.numpy(), weight.numpy(), mean, inverse
-    kernels_norm.normalise_gradient(*arrays, *dropout, 1, before.numpy(), sums.numpy())
+    torch.manual_seed(6)
+    convolution, norm = nn.Conv2d(2, 6, 3, padding=padding), nn.BatchNorm2d(6, momentum=0.3)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    dropouts = [nn.Dropout(dropped), nn.Dropout2d(dropped_maps)]
+    block = innermost_layers.Block(convolution, norm, dropouts)
+    chain, maps = Chain([block]), torch.randn(40, 2, 8, 7, requires_grad=wanted)
+    out = chain(maps)
+    ((_, arguments),) = out.grad_fn.plan.calls
+    before = torch.from_numpy(arguments[-3]).permute(3, 0, 1, 2).clone()  # what BatchNorm saw
+    gradient = torch.randn(out.shape)
+    leaves = [*([maps] if wanted else []), *block.parameters()]
+    ours = torch.autograd.grad(out, leaves, gradient)
 
-    kept = (seen != 0) | (maps <= 0)
-    kept_maps = (out != 0).any(dim=1).any(dim=1)[:, None, None, :]
-    assert kept[maps > 0].float().mean() == pytest.approx(1 - dropped, abs=0.05)
+    doubles = [tensor.detach().double().requires_grad_() for tensor in (maps, *block.parameters())]
+    convolved = F.conv2d(doubles[0], doubles[1], doubles[2], padding=padding)
+    mask = (before != 0) | (convolved <= 0)
+    kept_maps = (out != 0).any(dim=3).any(dim=2)[:, :, None, None]
+    assert mask[convolved > 0].float().mean() == pytest.approx(1 - dropped, abs=0.05)
     assert kept_maps.float().mean() == pytest.approx(1 - dropped_maps, abs=0.12)
-    leaves = [tensor.double().requires_grad_() for tensor in (maps, weight, bias)]
-    values = leaves[0].relu() * kept / (1 - dropped)
-    variance, average = torch.var_mean(values, (1, 2, 3), correction=0, keepdim=True)
-    values = (values - average) / (variance + 1e-5).sqrt() * leaves[1].view(3, 1, 1, 1) + leaves[2].view(3, 1, 1, 1)
+    values = convolved.relu() * mask / (1 - dropped)
+    variance, average = torch.var_mean(values, (0, 2, 3), correction=0, keepdim=True)
+    values = (values - average) / (variance + norm.eps).sqrt() * doubles[3].view(6, 1, 1) + doubles[4].view(6, 1, 1)
     values = values * kept_maps / (1 - dropped_maps)
     torch.testing.assert_close(out.double(), values, rtol=1e-4, atol=1e-5)
-    theirs = torch.autograd.grad(values, leaves, gradient.double())
-    ours = before[:, 1:-1, 1:-1], sums[0], sums[1]
+    theirs = torch.autograd.grad(values, doubles[0 if wanted else 1 :], gradient.double())
     for one, two in zip(theirs, ours, strict=True):
-        torch.testing.assert_close(two.double(), one, rtol=1e-3, atol=1e-4)
-    assert torch.equal(before, F.pad(before[:, 1:-1, 1:-1], (0, 0, 1, 1, 1, 1)))  # the border holds zeros
-    torch.testing.assert_close(sums[2], before.sum((1, 2, 3)), rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(two.double(), one, rtol=1e-3, atol=1e-3)
+    count = values[:, 0].numel()
+    torch.testing.assert_close(norm.running_mean.double(), 0.3 * average.flatten(), rtol=1e-4, atol=1e-6)
+    unbiased = variance.flatten() * count / (count - 1)
+    torch.testing.assert_close(norm.running_var.double(), 0.7 + 0.3 * unbiased, rtol=1e-4, atol=1e-6)
+    assert norm.num_batches_tracked == 1
+
+
+def test_steps_may_overlap_and_a_backward_pass_is_for_once():
+    """Two forward passes before the first backward pass, as where gradients of two pieces are added up."""
+    plain, other = plain_and_innermost("S7/block4_dense")
+    losses = [F.nll_loss(other(images(20, seed)), torch.zeros(20, dtype=torch.int64)) for seed in (1, 2)]
+    for seed, loss in zip((1, 2), losses, strict=True):
+        other.zero_grad()
+        loss.backward(retain_graph=True)
+        plain.zero_grad()
+        F.nll_loss(plain(images(20, seed)), torch.zeros(20, dtype=torch.int64)).backward()
+        for one, two in zip(plain.parameters(), other.parameters(), strict=True):
+            assert (two.grad - one.grad).norm() <= 2e-2 * one.grad.norm() + 1e-6
+    with pytest.raises(RuntimeError, match="second backward pass"):
+        losses[0].backward()
+
+
+def test_weights_that_move_in_memory_and_copies_of_a_model_are_followed():
+    """A step makes plans for the arrays of that moment; they must not outlive them."""
+    plain, other = plain_and_innermost("S7/block4_dense")
+    gradients(other, images(20))
+    follower = copy.deepcopy(other)
+    for model in (plain, follower):
+        with torch.no_grad():
+            model.layers[0][0].weight.mul_(-1)
+    for parameter in other.parameters():
+        parameter.data = parameter.data * 2
+    for one, two in zip(gradients(plain, images(20)), gradients(follower, images(20)), strict=True):
+        assert (two - one).norm() <= 2e-2 * one.norm() + 1e-6
+    doubled, _ = plain_and_innermost("S7/block4_dense")
+    for parameter in doubled.parameters():
+        parameter.data = parameter.data * 2
+    for one, two in zip(gradients(doubled, images(20)), gradients(other, images(20)), strict=True):
+        assert (two - one).norm() <= 2e-2 * one.norm() + 1e-6
 
 
 def test_equal_seeds_drop_the_same_and_the_next_step_something_else():
@@ -153,33 +222,14 @@ def _draws(seed, count):
     return draws
 
 
-def test_a_network_depends_on_the_threads_to_rounding_at_most():
-    """A library's matrix products, for the 1x1 convolutions, add up in another order."""
+def test_the_loops_give_the_same_bits_with_any_number_of_threads():
     _, model = plain_and_innermost("S7/block3", dropout=True)
     results = []
     for threads in (1, numba.config.NUMBA_NUM_THREADS):
         numba.set_num_threads(threads)
         torch.manual_seed(3)
         one = copy.deepcopy(model)
-        results.append([*gradients(one, images(64)), *one.buffers()])
-    for one, two in zip(*results, strict=True):
-        torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-6)
-
-
-def test_the_loops_give_the_same_bits_with_any_number_of_threads():
-    torch.manual_seed(1)
-    block = nn.Sequential(
-        nn.Conv2d(1, 6, 3, padding=1), nn.ReLU(), nn.BatchNorm2d(6), nn.Dropout2d(0.2), nn.MaxPool2d(2)
-    )
-    innermost.arrange(block)
-    results = []
-    for threads in (1, numba.config.NUMBA_NUM_THREADS):
-        numba.set_num_threads(threads)
-        torch.manual_seed(3)
-        one = copy.deepcopy(block)
-        out = one(images(40))
-        out.backward(torch.linspace(-1, 1, out.numel()).view_as(out))
-        results.append([out.detach(), *(parameter.grad for parameter in one.parameters()), *one.buffers()])
+        results.append([*gradients(one, images(40)), *one.buffers()])
     assert all(torch.equal(one, two) for one, two in zip(*results, strict=True))
 
 
@@ -196,10 +246,10 @@ def test_where_no_folder_can_be_written_the_loops_are_compiled_all_the_same():
     lines = [
         "from numba.core import caching",
         "caching.FunctionCache._impl_class._locator_classes = []  # numba then finds no place",
-        "from common import kernels",
+        "from common import kernels_pool",
         "import numpy as np",
         "out, index = np.empty((1, 1, 1, 2), np.float32), np.empty((1, 1, 1, 2), np.uint8)",
-        "kernels.pool(np.arange(8, dtype=np.float32).reshape(1, 2, 2, 2), out, index)",
+        "kernels_pool.pool(np.arange(8, dtype=np.float32).reshape(1, 2, 2, 2), 0, out, index)",
         "print(out.ravel())",
     ]
     done = subprocess.run(
