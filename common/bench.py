@@ -41,7 +41,7 @@ class Way:
     pieces: bool = False
     channels_innermost: bool | str = False  # or "where it helps": where `common.speed.arrange` expects it to
     batch_innermost: bool = False  # where the network is one for `common.innermost`
-    fused_optimizer: bool = False
+    fused_optimizer: bool | str = False  # or "with the batch innermost", as `common.loops.fit` has it
     precision: str = "float32"
     compiled: bool = False
     captured: bool = False  # the passes replayed as a CUDA graph (`common.speed.Captured`)
@@ -57,7 +57,9 @@ FLOAT32 = dataclasses.replace(
 WAYS = {  # of each step: the columns of the table; "default" is what `common.loops.fit` does
     "sources": SOURCES,
     "float32": FLOAT32,
-    "default": dataclasses.replace(FLOAT32, precision="auto", batch_innermost=True),
+    "default": dataclasses.replace(
+        FLOAT32, precision="auto", batch_innermost=True, fused_optimizer="with the batch innermost"
+    ),
     "compiled": dataclasses.replace(FLOAT32, precision="auto", compiled=True),
 }
 GPU_SOURCES = Way(device="cuda", workers=4)  # on a GPU such notebooks have four workers, and pinned memory

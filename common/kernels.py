@@ -69,7 +69,7 @@ def convolve_lines(maps, offsets, weights, bias, channel, rows, y, out):
     flat_maps, flat_out = maps.reshape(-1), out.reshape(-1)
     count, line, apart = width * batch, y * maps.shape[2] * batch, height * width * batch
     if count < AT_ONCE:
-        _short_lines(flat_maps, line, offsets, weights, bias, channel, rows, y, out)
+        short_lines(flat_maps, line, offsets, weights, bias, channel, rows, y, out)
         return
     for start in range(0, count, AT_ONCE):
         n = min(start, count - AT_ONCE)  # the last ones overlap those before, and are computed twice
@@ -83,7 +83,7 @@ def convolve_lines(maps, offsets, weights, bias, channel, rows, y, out):
 
 
 @inner
-def _short_lines(flat_maps, line, offsets, weights, bias, channel, rows, y, out):
+def short_lines(flat_maps, line, offsets, weights, bias, channel, rows, y, out):
     """The same number by number."""
     for c in range(channel, channel + rows):
         values = out[c, y].reshape(-1)

@@ -139,8 +139,8 @@ def trainer(model: nn.Module, recipe: Recipe, way: Way):
         speed.arrange(model)
     elif way.channels_innermost:
         model.to(memory_format=torch.channels_last)
-    fused = True if way.fused_optimizer or is_innermost else None  # as `common.loops.fit` has it
-    optimizer = torch.optim.SGD(model.parameters(), recipe.lr, recipe.momentum, fused=fused)
+    fused = is_innermost if way.fused_optimizer == "with the batch innermost" else way.fused_optimizer
+    optimizer = torch.optim.SGD(model.parameters(), recipe.lr, recipe.momentum, fused=fused or None)
     compiled_for = recipe.batch_size if way.compiled else None
     passes = loops.passes_of(speed.forward(model, arithmetic(way, network), compiled_for))
     if way.captured:

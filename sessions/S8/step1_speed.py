@@ -216,21 +216,61 @@ for name, (layer, channels) in layers.items():
 #
 # What is there 64 of, all to be treated alike, with no edge? The images of the batch. So here each map lies in memory
 # as [channels, height, width, **batch**]: first the top left pixel of all 64 images, then the next pixel of all 64.
-# Every vector is full, a row of a map becomes one long loop, and a neighbour to the right is 64 numbers further on.
-# This is the whole arithmetic of a 3x3 convolution, for one row and one pair of an input and an output map:
+# Every vector is full, a row of a map becomes one long line, and a neighbour to the right is 64 numbers further on.
+# This is a convolution's whole arithmetic, for the lines at height y of some output maps. Each number of a line is a
+# sum over k, the places that a kernel looks at in all input maps:
 
 # %%
 import inspect
 
+import numba
+
 from common import innermost, kernels
 
-print(inspect.getsource(kernels._add_products.py_func))
+print(inspect.getsource(kernels.short_lines.py_func))
+
 
 # %% [markdown]
-# numba turns it into machine code for the processor that it finds. (The rest is in `common/kernels.py`; ReLU,
-# BatchNorm and dropout, which together go over a map twice there, in `common/kernels_norm.py`; and what makes
-# PyTorch's autograd know them in `common/differentiable.py`.) One of this network's blocks, forward and backward, in
-# the three orders:
+# numba turns such a loop into machine code for the processor that it finds, with the innermost loop in vectors. But it
+# loads a vector of the map *and* one of the sum for each product, and stores the sum again. A core can load only as
+# many numbers in a cycle as it can multiply and add, so it computes at a third of its speed, at best. The loop that
+# the training uses (`weighted_sums` in `common/registers.py`) therefore works on a **block of sums**: four or five
+# output maps, 64 numbers of a line. The block stays in the processor's registers until the sum over k is done. A
+# number that is loaded serves the whole block, so that eight or nine loads feed sixteen or twenty vectors of products.
+# A compiler does not find that by itself. The same convolution three times, in thousand million operations a second:
+
+
+# %%
+@numba.njit(parallel=True, **kernels.OPTIONS)
+def convolve_number_by_number(maps, weights, bias, out):
+    """Maps [8, 26, 26, 64] with a 3x3 kernel's weights [72, 10] to out [10, 24, 24, 64]."""
+    window, flat = kernels.window(maps.shape, 3), maps.reshape(-1)
+    for y in numba.prange(out.shape[1]):
+        kernels.short_lines(flat, y * maps.shape[2] * maps.shape[3], window, weights, bias, 0, len(out), y, out)
+
+
+maps, convolution = torch.randn(64, 8, 26, 26), nn.Conv2d(8, 10, 3)
+weight, bias = (parameter.detach().numpy() for parameter in convolution.parameters())
+lines = maps.permute(1, 2, 3, 0).contiguous().numpy(), kernels.forward_weights(weight), bias
+out, operations = torch.empty(10, 24, 24, 64).numpy(), 2 * 8 * 9 * 10 * 24 * 24 * 64
+with torch.no_grad():
+    for name, call in (
+        ("PyTorch's", lambda: convolution(maps)),
+        ("ours, number by number", lambda: convolve_number_by_number(*lines, out)),
+        ("ours, in blocks of sums", lambda: kernels.convolve(*lines, 3, out)),
+    ):
+        call()
+        taken = statistics.median(timeit.repeat(call, number=1, repeat=3 if options.quick else 100))
+        print(f"{'measured':<11}{'the convolution 8 to 10, ' + name:<52}  {operations / taken / 1e9:.0f} GFLOP/s")
+
+# %% [markdown]
+# Around the convolutions, two more things count. **Passes over memory**: ReLU and dropout follow on a line while it is
+# still in the nearest cache, BatchNorm needs one more pass, and its gradient another (`common/kernels_norm.py`,
+# `common/kernels_norm_gradient.py`). And **calls**: a step has some fifty such loops, and Python, PyTorch and autograd
+# take longer to ask for one than some of them run. So everything that is equal in every step is prepared once
+# (`common/differentiable.py`), and all layers up to the last activation are one operation of autograd's.
+#
+# One of this network's blocks, forward and backward, in the three orders:
 
 
 # %%
