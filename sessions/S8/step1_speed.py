@@ -539,33 +539,32 @@ print(bench.table(recorded))
 # The numbers here are the recorded ones, of the machine that the last line above names. The ladder of this page was
 # climbed on the machine that its `machine` line names, and may tell another story.
 #
-# **What carried.** On the record, the source's loop takes 42.3 seconds<!--bench S7/block3 sources seconds--> for an
+# **What carried.** On the record, the source's loop takes 49.0 seconds<!--bench S7/block3 sources seconds--> for an
 # epoch of S7 block 3. The same layers, fed from memory that is kept, take
-# 23.8 seconds<!--bench S7/block3 float32 seconds-->, 1.8 times<!--bench S7/block3 float32 ratio--> faster. The default, by
-# loops with the batch innermost, takes 12.5 seconds<!--bench S7/block3 default seconds-->:
-# 3.4 times<!--bench S7/block3 default ratio--> faster than the source. PyTorch's compiler gets to
-# 2.0 times<!--bench S7/block3 compiled ratio-->, for it leaves the convolutions to the library. For S6 step 3 the default
-# is 3.4 times<!--bench S6/part2_step3_global_pooling default ratio--> faster than the source's loop, where the library's
-# layers are 2.4 times<!--bench S6/part2_step3_global_pooling float32 ratio-->. S5's convolutions of up to 256 channels
+# 29.8 seconds<!--bench S7/block3 float32 seconds-->, 1.6 times<!--bench S7/block3 float32 ratio--> faster. The default, by
+# loops with the batch innermost, takes 8.0 seconds<!--bench S7/block3 default seconds-->:
+# 6.1 times<!--bench S7/block3 default ratio--> faster than the source. PyTorch's compiler gets to
+# 2.4 times<!--bench S7/block3 compiled ratio-->, for it leaves the convolutions to the library. For S6 step 3 the default
+# is 4.7 times<!--bench S6/part2_step3_global_pooling default ratio--> faster than the source's loop, where the library's
+# layers are 2.2 times<!--bench S6/part2_step3_global_pooling float32 ratio-->. S5's convolutions of up to 256 channels
 # fill any vector; the library's are hard to beat, and its epoch is
-# 1.8 times<!--bench S5/step1_first_network default ratio--> faster.
+# 2.1 times<!--bench S5/step1_first_network default ratio--> faster by default,
+# 2.3 times<!--bench S5/step1_first_network float32 ratio--> in float32. On that processor these two are the same
+# computation: so much is the machine's noise.
 #
-# **How far from the end.** The default reaches 20 %<!--bench S7/block3 default limit--> of the roofline limit on S7
-# block 3 and 81 %<!--bench S5/step1_first_network default limit--> on S5. The small network is the harder one to run
-# fast, though it needs a thirtieth of the arithmetic: it has little to multiply and much to move.
+# **How far from the end.** The default reaches 26 %<!--bench S7/block3 default limit--> of the roofline limit on S7
+# block 3 and 56 %<!--bench S5/step1_first_network default limit--> on S5. The small network is the harder one to run
+# fast, though it needs a thirtieth of the arithmetic: it has little to multiply and much to move. In a profile of S7
+# on that machine, in a quiet minute, our loops took PROFILE of a step's PROFILE milliseconds. PROFILE
 #
 # **What did not carry.** An honest ladder keeps the rungs that do nothing; the table above says which they are on
 # your machine. *Channels innermost* suits this network's convolutions and not its BatchNorms of few channels, as the
 # closer look shows. *bfloat16* needs matrix units to be fast, and the processor of this record has none. *Compiled* is
 # a gain over the library's layers, and no longer one over loops that fit the network. The *fused optimizer step* has
-# 7,904 weights to update, which leaves next to nothing to gain.
+# 7,904 weights to update: a fifth of a millisecond, where the step below it is fast enough for that to show.
 #
-# **What was missed.** With everything allowed, S7 was to become 5 times faster and S6 step 3 four times; they are at
-# 3.4 times<!--bench S7/block3 default ratio--> and 3.4 times<!--bench S6/part2_step3_global_pooling default ratio-->. Where is
-# the rest? In a profile of S7 on that machine, in a quiet minute, our loops took 5.5 of a step's 10 milliseconds, and
-# the matrix products of the 1x1 convolutions 1.6. The other three are PyTorch's and Python's: the calls, the optimizer,
-# the last layers. Five times faster, by that minute's measure, would leave about 7 for everything, the loading included.
-# The loops and those products alone fill them, so either they become faster as well, or the whole network becomes one call.
+# **What was missed.** With everything allowed, S5 was to become three times faster. On a processor without matrix
+# units it has no more to win by than its default, for its time is arithmetic.
 #
 # **Another processor.** [bench_amx.json](bench_amx.json) is an older record, of a processor with Intel's matrix units
 # for bfloat16, from before there were our own loops. There the library's layers in bfloat16 were
@@ -707,12 +706,12 @@ check("1 after a step of 0.0015", to_bfloat16(1 - 0.0015), 1.0)
 # ## Recap
 #
 # 1. A measurement needs its own process, turns, a warm-up, a quiet machine, and a spread beside its median.
-# 2. The ladder: the recorded default is 3.4 times<!--bench S7/block3 default ratio--> faster than the source's loop,
+# 2. The ladder: the recorded default is 6.1 times<!--bench S7/block3 default ratio--> faster than the source's loop,
 #    with the batch innermost in memory; the rungs that did nothing are on it too.
 # 3. Keeping memory changes no bit; pieces, layouts and our own loops change the rounding; bfloat16 and other masks of
 #    dropout stay within the spread over seeds, in the paired runs above.
 # 4. Seconds grow with the images, memory does not grow with the epochs: the lines above say how exactly.
-# 5. The default is at 20 %<!--bench S7/block3 default limit--> of the roofline limit on S7 block 3, and at
-#    81 %<!--bench S5/step1_first_network default limit--> on S5, whose layers are large matrix products.
+# 5. The default is at 26 %<!--bench S7/block3 default limit--> of the roofline limit on S7 block 3, and at
+#    56 %<!--bench S5/step1_first_network default limit--> on S5, whose layers are large matrix products.
 # 6. On a GPU what costs is the asking. A step that is recorded once and replayed made an epoch five times faster, and
 #    nothing else on that ladder came near.
