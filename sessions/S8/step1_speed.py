@@ -445,9 +445,9 @@ for name in ("batch innermost", "bfloat16", "float32 on a GPU"):
     )
 
 # %% [markdown]
-# On average the runs with the batch innermost end higher than the others. Would that be a better training? Over the
-# five epochs before the last they are where the others are, which speaks for a lucky last epoch. (At a rate that never
-# falls, each epoch ends somewhere else; [block 4](../S7/block4.ipynb) cures that.)
+# With the batch innermost five runs of one and the same recipe end up to 29 images in 10,000 apart: at a rate that never
+# falls, each epoch ends somewhere else. ([Block 4](../S7/block4.ipynb) cures that.) So no interval here is narrower than
+# a quarter of a point, and none says that two ways differ; nor do the five epochs before the last.
 
 # %% [markdown]
 # ## The shortest way to 99.40 %
@@ -555,16 +555,17 @@ print(bench.table(recorded))
 # **How far from the end.** The default reaches 26 %<!--bench S7/block3 default limit--> of the roofline limit on S7
 # block 3 and 56 %<!--bench S5/step1_first_network default limit--> on S5. The small network is the harder one to run
 # fast, though it needs a thirtieth of the arithmetic: it has little to multiply and much to move. In a profile of S7
-# on that machine, in a quiet minute, our loops took PROFILE of a step's PROFILE milliseconds. PROFILE
+# on that machine, our loops took 6.5 of a step's 8.4 milliseconds. Nearly half of these went to the first two layers,
+# whose 32 maps of 26x26 are too large for the nearer caches: what a convolution writes there, BatchNorm must fetch again.
 #
 # **What did not carry.** An honest ladder keeps the rungs that do nothing; the table above says which they are on
 # your machine. *Channels innermost* suits this network's convolutions and not its BatchNorms of few channels, as the
 # closer look shows. *bfloat16* needs matrix units to be fast, and the processor of this record has none. *Compiled* is
 # a gain over the library's layers, and no longer one over loops that fit the network. The *fused optimizer step* has
-# 7,904 weights to update: a fifth of a millisecond, where the step below it is fast enough for that to show.
+# 7,904 weights to update: a fifth of a millisecond of a step, which has become short enough to show it.
 #
-# **What was missed.** With everything allowed, S5 was to become three times faster. On a processor without matrix
-# units it has no more to win by than its default, for its time is arithmetic.
+# **What was missed.** S5, with everything allowed, was to become three times faster. It was where a processor has
+# matrix units (below). Without them its time is arithmetic in float32, which nothing on this ladder makes less of.
 #
 # **Another processor.** [bench_amx.json](bench_amx.json) is an older record, of a processor with Intel's matrix units
 # for bfloat16, from before there were our own loops. There the library's layers in bfloat16 were
