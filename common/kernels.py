@@ -84,14 +84,15 @@ def convolve_lines(maps, offsets, weights, bias, channel, rows, y, out):
 
 @inner
 def short_lines(flat_maps, line, offsets, weights, bias, channel, rows, y, out):
-    """The same number by number."""
+    """The same, one place that the kernel looks at after the other."""
     for c in range(channel, channel + rows):
         values = out[c, y].reshape(-1)
         for n in range(len(values)):
             values[n] = bias[c]
         for k in range(len(offsets)):
+            weight, there = weights[k, c], flat_maps[line + offsets[k] :]
             for n in range(len(values)):
-                values[n] += weights[k, c] * flat_maps[line + offsets[k] + n]
+                values[n] += weight * there[n]
 
 
 @inner
