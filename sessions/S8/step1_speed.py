@@ -527,8 +527,8 @@ for text, value, met in (
 
 # %% [markdown]
 # And the recorded benchmark of three networks. `course.py bench` measures it on your machine, in about four minutes:
-# "sources" is the bottom of the ladder, "float32" and "default" are what the lessons do with `--precision float32`
-# and without, "compiled" adds `--compile`.
+# "sources" is the bottom of the ladder, "float32" the lessons' loop with PyTorch's layers in float32, "default" what the
+# lessons do unasked, and "compiled" PyTorch's layers with `torch.compile`.
 
 # %%
 recorded = json.loads(bench.RECORDED.read_text(encoding="utf-8"))
