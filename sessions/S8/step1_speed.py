@@ -563,7 +563,7 @@ print(bench.table(recorded))
 # your machine. *Channels innermost* suits this network's convolutions and not its BatchNorms of few channels, as the
 # closer look shows. *bfloat16* needs matrix units to be fast, and the processor of this record has none. *Compiled* is
 # a gain over the library's layers, and no longer one over loops that fit the network. The *fused optimizer step* has
-# 7,904 weights to update: a fifth of a millisecond of a step, which has become short enough to show it.
+# 7,904 weights to update, and a fifth of a millisecond to gain: less than such a ladder can see in the machine's noise.
 #
 # **What was missed.** S5, with everything allowed, was to become three times faster. It was where a processor has
 # matrix units (below). Without them its time is arithmetic in float32, which nothing on this ladder makes less of.
