@@ -1,10 +1,10 @@
 """The innermost loops of `common.kernels`: blocks of sums that stay in the processor's registers until they are done.
 
-A core can multiply and add 32 numbers in a cycle, but load only 32. A loop that loads two numbers for each product
-therefore computes at half the speed, and one that also loads and stores the sum at less. A block of sums needs less:
-with four values of weights and four vectors of maps, eight loads make sixteen vectors of products. LLVM, which compiles
-numba's loops, turns a loop over numbers into one over vectors by itself, but does not find such a block; here it is
-written out, in LLVM's own instructions (https://llvm.org/docs/LangRef.html). "Anatomy of High-Performance Matrix
+A core with AVX-512 can multiply and add 32 numbers in a cycle, but load only 32. A loop that loads two numbers for each
+product therefore computes at half the speed, and one that also loads and stores the sum at less. A block of sums needs
+less: with four values of weights and four vectors of maps, eight loads make sixteen vectors of products. LLVM, which
+compiles numba's loops, turns a loop over numbers into one over vectors by itself, but does not find such a block; here
+it is written out, in LLVM's own instructions (https://llvm.org/docs/LangRef.html). "Anatomy of High-Performance Matrix
 Multiplication" (Goto and van de Geijn, 2008) has the idea.
 """
 

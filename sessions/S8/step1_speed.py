@@ -34,7 +34,7 @@
 # what a vector unit wants to find side by side in memory, bfloat16, compilation, CUDA graphs, the roofline bound, and
 # how to credit a gain to its cause.
 #
-# **What you'll need**: block 3 of S7, whose network and recipe are timed. The page takes about 7 minutes on 2 CPU
+# **What you'll need**: block 3 of S7, whose network and recipe are timed. The page takes about 8 minutes on 2 CPU
 # cores, and wants them for itself: close what else computes. (The ladder is a CPU's; a GPU has a section of its own.)
 #
 # *Before this*: [S7 block 3](../S7/block3.ipynb). *After this*: [step 2](step2_frontier.ipynb), how few parameters
@@ -170,9 +170,10 @@ print(ladder.ladder_table(rungs, measured))
 # %% [markdown]
 # What compilers cost before the first step: the time of the first two batches. (The longest of the turns. What they
 # have once written, they keep on the disk for the next time, and where they have run before, as here, even the longest
-# shows a warm start. A cold one took PyTorch's compiler 27 seconds in bfloat16 and 17 in float32, and numba 12.) Both
-# are used only where the steps win that time back: numba's loops from 800 steps on, which an epoch of block 3 has;
-# `--compile`, for networks without such loops, from 20,000 in bfloat16 and from 5,000 in float32.
+# shows a warm start. A cold one took PyTorch's compiler 27 seconds in bfloat16 and 17 in float32, and numba 22.) So
+# both are for long runs. `--compile`, for networks without such loops, is used from 20,000 steps on in bfloat16 and from
+# 5,000 in float32, which win its time back; numba's loops from 800 on, which an epoch of block 3 has. That first epoch
+# does not win the 22 seconds back. The second one does, or that of the next run.
 
 # %%
 for name in ("freed memory kept", "compiled", "batch innermost"):
@@ -236,9 +237,9 @@ print(inspect.getsource(kernels.short_lines.py_func))
 # loads a vector of the map *and* one of the sum for each product, and stores the sum again. A core can load only as
 # many numbers in a cycle as it can multiply and add, so it computes at a third of its speed, at best. The loop that
 # the training uses (`weighted_sums` in `common/registers.py`) therefore works on a **block of sums**: four or five
-# output maps, 64 numbers of a line. The block stays in the processor's registers until the sum over k is done. A
-# number that is loaded serves the whole block, so that eight or nine loads feed sixteen or twenty vectors of products.
-# A compiler does not find that by itself. The same convolution three times, in thousand million operations a second:
+# output maps and, where a vector holds 16 numbers, 64 numbers of a line. The block stays in the processor's registers
+# until the sum over k is done. A number that is loaded serves a whole row or column of it, so that eight or nine loads
+# feed sixteen or twenty vectors of products. A compiler does not find that by itself. The same convolution three times, in thousand million operations a second:
 
 
 # %%
