@@ -9,7 +9,7 @@ import pytest
 from nbval.kernel import RunningKernel
 from nbval.plugin import IPyNbCell, IPyNbFile
 
-from common.notebooks import absolute_folders, get_mnist, kernel_environment
+from common.lesson.notebooks import absolute_folders, get_mnist, kernel_environment
 
 LOOK_AFTER = 2.0  # seconds between two looks at whether a silent kernel still lives
 

@@ -6,7 +6,7 @@ Commands, each after `python3 course.py`:
   lab [options]         open the lessons in JupyterLab
   notebooks [options]   make the notebooks again from their .py halves
   bench [options]       time an epoch, the sources' loop against ours
-  sprint [options]      time how soon 99.40 % is reached, the source's recipe and loop against ours
+  time-to-accuracy      time how soon 99.40 % is reached, the source's recipe and loop against ours
   study [options]       train a step with several seeds, for its record
   faults [options]      kill, starve and mislead the course in full; the options go to pytest
   machines [ROW ...]    try the course with other Pythons, other versions, without a home folder, ...
@@ -39,13 +39,13 @@ LOCK = VENV / "course.lock"
 DEFAULT_STEP = "S7/block3"
 PROGRAMS = {
     "lab": ["-m", "jupyterlab", "--LabApp.default_url=/lab/tree/sessions"],
-    "notebooks": ["-m", "common.notebooks"],
-    "bench": ["-m", "common.bench"],
-    "sprint": ["-m", "common.sprint"],
-    "study": ["-m", "common.study"],
+    "notebooks": ["-m", "common.lesson.notebooks"],
+    "bench": ["-m", "common.experiments.bench"],
+    "time-to-accuracy": ["-m", "common.experiments.time_to_accuracy"],
+    "study": ["-m", "common.experiments.study"],
     "faults": ["-m", "pytest", "tests/faults", "--faults-full"],
     "machines": ["tests/machines.py"],
-    "report": ["-m", "common.report"],
+    "report": ["-m", "common.experiments.quotes"],
 }
 
 

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from common.errors import UserError
 from common.recipe import ROOT, Recipe, Target, command_line
+from common.system.errors import UserError
 
 RECIPE = Recipe(step="S7/block3", epochs=14, batch_size=64, lr=0.02)
 
@@ -95,12 +95,12 @@ def run_python(code: str, **options) -> subprocess.CompletedProcess:
 
 
 def test_a_users_mistake_in_a_script_is_one_line_on_stderr_and_exit_code_2():
-    result = run_python("from common.errors import UserError\nraise UserError('This is wrong; do that.')")
+    result = run_python("from common.system.errors import UserError\nraise UserError('This is wrong; do that.')")
     assert (result.returncode, result.stderr) == (2, "This is wrong; do that.\n")
 
 
 def test_a_mistake_of_ours_keeps_its_traceback():
-    result = run_python("import common.errors\nraise ValueError('ours')")
+    result = run_python("import common.system.errors\nraise ValueError('ours')")
     assert result.returncode == 1
     assert "Traceback" in result.stderr
 

@@ -95,14 +95,12 @@ from PIL import Image
 from torch.nn import functional
 from torchvision import transforms
 
-from common import anatomy, data, loaders, loops, models, plots, records, report
-from common.checkpoints import Checkpoint
-from common.exercises import check
-from common.loaders import InMemoryLoader, classic_loader
+from common import data, models, records, training
+from common.lesson import check, plots
 
-device = loops.choose_device(options.device)
+device = training.choose_device(options.device)
 digits = data.load(options.data, options.limit, options.validate)
-checkpoint = Checkpoint(options, recipe, digits, device)
+checkpoint = training.Checkpoint(options, recipe, digits, device)
 print(digits)
 print(records.machine_line(device, options))
 
@@ -154,8 +152,8 @@ print(f"{'data':<11}{100 * (pixels == 0).float().mean():.1f} % of them are empty
 
 # %%
 for grey in (0, 255):
-    print(f"a pixel of {grey:3d} becomes ({grey} / 255 - {loaders.MEAN}) / {loaders.STD} = "
-          f"{(grey / 255 - loaders.MEAN) / loaders.STD:.4f}")  # fmt: skip
+    print(f"a pixel of {grey:3d} becomes ({grey} / 255 - {data.MEAN}) / {data.STD} = "
+          f"{(grey / 255 - data.MEAN) / data.STD:.4f}")  # fmt: skip
 
 # %% [markdown]
 # ### Augmentation, and the DataLoader
@@ -183,15 +181,15 @@ transform = transforms.Compose(
 # printed from the module of the course:
 
 # %%
-print(inspect.getsource(loaders.DigitDataset))
-print(inspect.getsource(classic_loader))
+print(inspect.getsource(data.DigitDataset))
+print(inspect.getsource(data.classic_loader))
 
 # %% [markdown]
 # `image_transform` in there builds the chain above from the recipe. Given the same random numbers, both make the same
 # image:
 
 # %%
-from_recipe = loaders.image_transform(recipe.augmentation, 28)
+from_recipe = data.image_transform(recipe.augmentation, 28)
 made = []
 for chain in (transform, from_recipe):
     torch.manual_seed(recipe.seed)
@@ -204,7 +202,7 @@ print("written out and built from the recipe, the same image:", torch.equal(*mad
 
 # %%
 torch.manual_seed(recipe.seed)
-classic = classic_loader(
+classic = data.classic_loader(
     digits.train_images,
     digits.train_labels,
     recipe.batch_size,
@@ -234,7 +232,7 @@ plots.show(plots.grid(images[:12], [str(int(label)) for label in labels[:12]]), 
 # the same recipe, and this is how long 512 images take in both:
 
 # %%
-train_batches = InMemoryLoader(
+train_batches = data.InMemoryLoader(
     digits.train_images,
     digits.train_labels,
     recipe.batch_size,
@@ -257,7 +255,7 @@ def shortest(make_loader) -> float:
     return min(taken)
 
 
-one_by_one, at_once = shortest(classic_loader), shortest(InMemoryLoader)
+one_by_one, at_once = shortest(data.classic_loader), shortest(data.InMemoryLoader)
 print(f"{'machine':<11}512 images: {1000 * one_by_one:.1f} ms one by one, {1000 * at_once:.1f} ms at once, "
       f"{one_by_one / at_once:.0f} times as fast")  # fmt: skip
 
@@ -272,8 +270,8 @@ print(f"{'machine':<11}512 images: {1000 * one_by_one:.1f} ms one by one, {1000 
 
 # %%
 test_batches = {
-    "held-out": InMemoryLoader(digits.test_images, digits.test_labels, batch_size=1000, device=device),
-    "source": InMemoryLoader(
+    "held-out": data.InMemoryLoader(digits.test_images, digits.test_labels, batch_size=1000, device=device),
+    "source": data.InMemoryLoader(
         digits.train_images,
         digits.train_labels,
         batch_size=1000,
@@ -374,7 +372,7 @@ print(models.source(recipe.step))
 # module holds.
 
 # %%
-print(anatomy.summary(model))
+print(models.summary(model))
 
 # %% [markdown]
 # The next table shows where the numbers sit and where the work is done. The **receptive field** of a layer is the
@@ -384,10 +382,10 @@ print(anatomy.summary(model))
 # once. A third of the parameters does half a per cent of the work.
 
 # %%
-print(anatomy.table(model))
+print(models.layer_table(model))
 
 # %%
-rows = anatomy.layers(model)
+rows = models.layer_rows(model)
 plots.show(plots.receptive_fields(digits.train_images[0], rows), options.out, "receptive_fields")
 
 # %% [markdown]
@@ -469,7 +467,7 @@ print(", ".join(f"epoch {epoch}: lr {lrs[epoch]:g}" for epoch in (1, 15, 16, 20)
 
 
 # %%
-def train_by_hand(model, batches, velocities, lr, momentum) -> loops.Score:
+def train_by_hand(model, batches, velocities, lr, momentum) -> training.Metrics:
     loss_sum, correct, total = 0.0, 0, 0
     for images, labels in batches:
         images, labels = images.to(device), labels.to(device)
@@ -484,7 +482,7 @@ def train_by_hand(model, batches, velocities, lr, momentum) -> loops.Score:
         loss_sum += loss.item() * len(labels)
         correct += (log_probabilities.argmax(dim=1) == labels).sum().item()  # the digit with the highest score
         total += len(labels)
-    return loops.Score(loss_sum / total, correct, total)
+    return training.Metrics(loss_sum / total, correct, total)
 
 
 # %% [markdown]
@@ -494,11 +492,11 @@ def train_by_hand(model, batches, velocities, lr, momentum) -> loops.Score:
 # gives every digit a tenth of the probability, and -log(1/10) = 2.3026.
 
 # %%
-few_batches = list(classic_loader(digits.train_images[:256], digits.train_labels[:256], 32, shuffle=True, seed=1))
+few_batches = list(data.classic_loader(digits.train_images[:256], digits.train_labels[:256], 32, shuffle=True, seed=1))
 ours, theirs = copy.deepcopy(model), copy.deepcopy(model)
 velocities = [torch.zeros_like(weights) for weights in ours.parameters()]
 by_hand = train_by_hand(ours, few_batches, velocities, recipe.lr, recipe.momentum)
-imported = loops.train_epoch(
+imported = training.train_epoch(
     theirs, few_batches, torch.optim.SGD(theirs.parameters(), lr=recipe.lr, momentum=recipe.momentum)
 )
 for name, score in (("by hand", by_hand), ("imported", imported)):
@@ -529,13 +527,13 @@ print("after 8 steps the same weights, to a hundredth of how far they have moved
 # image.
 
 # %%
-few_held_out = classic_loader(digits.test_images[:256], digits.test_labels[:256], 256)
-passes = [{"epoch": 1, **by_hand.row("train"), **loops.evaluate(ours, few_held_out).row("test")}]
+few_held_out = data.classic_loader(digits.test_images[:256], digits.test_labels[:256], 256)
+passes = [{"epoch": 1, **by_hand.row("train"), **training.evaluate(ours, few_held_out).row("test")}]
 for number in range(2, 21):
     seen = train_by_hand(ours, few_batches, velocities, lrs[number], recipe.momentum)
-    passes.append({"epoch": number, **seen.row("train"), **loops.evaluate(ours, few_held_out).row("test")})
-print(f"this run   accuracy on the 256 training images        {loops.evaluate(ours, few_batches).accuracy:6.2f} %")
-print(f"this run   accuracy on 256 held-out images            {loops.evaluate(ours, few_held_out).accuracy:6.2f} %")
+    passes.append({"epoch": number, **seen.row("train"), **training.evaluate(ours, few_held_out).row("test")})
+print(f"this run   accuracy on the 256 training images        {training.evaluate(ours, few_batches).accuracy:6.2f} %")
+print(f"this run   accuracy on 256 held-out images            {training.evaluate(ours, few_held_out).accuracy:6.2f} %")
 
 # %%
 plots.show(plots.curves(passes), options.out, "overfitting")
@@ -550,12 +548,12 @@ plots.show(plots.curves(passes), options.out, "overfitting")
 #
 # ### In earnest
 #
-# `loops.fit` is the frame around `train_epoch`: an epoch over the training batches, a look at the test batches, one
+# `training.fit` is the frame around `train_epoch`: an epoch over the training batches, a look at the test batches, one
 # line, one checkpoint. The test accuracy is looked at and never acted on: nothing stops early, no best epoch is
 # picked. **The result is the last epoch**, whatever it is.
 
 # %%
-history = loops.fit(model, train_batches, test_batches, recipe, options, checkpoint)
+history = training.fit(model, train_batches, test_batches, recipe, options, checkpoint)
 
 # %%
 plots.show(plots.curves(history, bound=99.19), options.out, "curves")
@@ -575,15 +573,15 @@ plots.show(plots.curves(history, bound=99.19), options.out, "curves")
 
 # %%
 record = records.make(recipe, options, model, digits, history)
-print(report.verdict(targets, record, digits))
-report.save(options.out, record, model)
+print(records.verdict(targets, record, digits))
+records.save(options.out, record, model)
 
 # %% [markdown]
 # A run depends on its **seed**, the number that the random weights, the order and the angles start from. Here are the
 # recorded full runs on MNIST, one line for each seed, then what they say together.
 
 # %%
-print(report.recorded(recipe.step, targets))
+print(records.recorded(recipe.step, targets))
 
 # %% [markdown]
 # Now the source's protocol: its training images once more, freshly augmented, with the final weights. Beside it a
@@ -591,15 +589,15 @@ print(report.recorded(recipe.step, targets))
 # held-out number in the images alone: 10,000 that the network has met, in place of 10,000 that it has not.
 
 # %%
-as_the_source_did = loops.evaluate(model, test_batches["source"])
-plain = InMemoryLoader(digits.train_images[:10_000], digits.train_labels[:10_000], batch_size=1000, device=device)
-known, unknown = loops.evaluate(model, plain), loops.evaluate(model, test_batches["held-out"])
+as_the_source_did = training.evaluate(model, test_batches["source"])
+plain = data.InMemoryLoader(digits.train_images[:10_000], digits.train_labels[:10_000], batch_size=1000, device=device)
+known, unknown = training.evaluate(model, plain), training.evaluate(model, test_batches["held-out"])
 print(f"this run   accuracy on augmented training images        {as_the_source_did.accuracy:.2f} %")
 print(f"this run   accuracy on plain training images           {known.accuracy:.2f} %")
 print(f"this run   accuracy on plain held-out images           {unknown.accuracy:.2f} %")
 
 # %%
-print(report.claims(recipe.step, {20: 59_514}))
+print(records.claims(recipe.step, {20: 59_514}))
 
 # %% [markdown]
 # The source's log says 59514/60000, and MNIST has 10,000 test images. Measured its way, our mean over
@@ -619,7 +617,7 @@ print(report.claims(recipe.step, {20: 59_514}))
 # how many do you agree with the label?
 
 # %%
-log_probabilities = loops.predict(model, test_batches["held-out"])
+log_probabilities = training.predict(model, test_batches["held-out"])
 plots.show(plots.mistakes(digits.test_images, digits.test_labels, log_probabilities), options.out, "mistakes")
 
 # %% [markdown]
@@ -637,7 +635,7 @@ plots.show(plots.confusion(digits.test_labels, predictions), options.out, "confu
 
 # %%
 convolution = model.layers[0]
-normalised = ((digit - loaders.MEAN) / loaders.STD).view(1, 1, 28, 28).to(device)
+normalised = ((digit - data.MEAN) / data.STD).view(1, 1, 28, 28).to(device)
 with torch.no_grad():
     found = functional.pad(convolution(normalised).relu()[0, :12], (1, 1, 1, 1))
 plots.show(plots.grid(found, [f"channel {number}" for number in range(12)]), options.out, "first_layer")

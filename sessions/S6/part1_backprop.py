@@ -74,9 +74,9 @@ from typing import NamedTuple
 
 import torch
 
-from common import plots, report
-from common.exercises import check
-from common.files import write_atomically
+from common import records
+from common.lesson import check, plots
+from common.system.files import write_atomically
 
 # %% [markdown]
 # ## The data
@@ -412,7 +412,7 @@ def falls(values):
 measured = (sum(equal), equal_steps, sum(falls(values) for values in errors.values()))
 for target, value in zip(targets, measured, strict=True):
     verdict = "met" if target.met_by(value) else f"missed by {target.bound - value}"
-    print(f"{'this run':<11}{report.target_text(target):<56}{value:>3}  {verdict}")
+    print(f"{'this run':<11}{records.target_text(target):<56}{value:>3}  {verdict}")
 
 # %% [markdown]
 # The source claims no number, only its chart, and its six curves come out of our derivatives. There is nothing to

@@ -82,14 +82,13 @@ import random
 import torch
 from torch import nn
 
-from common import anatomy, data, loops, models, networks, plots, records, report
-from common.checkpoints import Checkpoint
-from common.exercises import check
-from common.loaders import InMemoryLoader
+from common import data, models, records, training
+from common.lesson import check, plots
+from common.models import s6
 
-device = loops.choose_device(options.device)
+device = training.choose_device(options.device)
 digits = data.load(options.data, options.limit, options.validate)
-checkpoint = Checkpoint(options, recipe, digits, device)
+checkpoint = training.Checkpoint(options, recipe, digits, device)
 print(digits)
 print(records.machine_line(device, options))
 
@@ -125,7 +124,7 @@ for digit in (0, 1, 7, 9):
 # larger, and the stair steps along the edges come from taking the nearest pixel, as the source's transform did.
 
 # %%
-train_batches = InMemoryLoader(
+train_batches = data.InMemoryLoader(
     digits.train_images,
     digits.train_labels,
     recipe.batch_size,
@@ -136,7 +135,7 @@ train_batches = InMemoryLoader(
 )
 
 # %%
-twelve_times_one = InMemoryLoader(
+twelve_times_one = data.InMemoryLoader(
     digits.train_images[:1].repeat(12, 1, 1),
     digits.train_labels[:1].repeat(12),
     batch_size=12,
@@ -151,7 +150,7 @@ plots.show(plots.grid(images, [""] * 12, title="one digit, twelve appearances"),
 # another matter, to which we come.
 
 # %%
-test_batches = {"held-out": InMemoryLoader(digits.test_images, digits.test_labels, batch_size=1000, device=device)}
+test_batches = {"held-out": data.InMemoryLoader(digits.test_images, digits.test_labels, batch_size=1000, device=device)}
 
 # %% [markdown]
 # ## The network
@@ -172,10 +171,10 @@ print(models.source(recipe.step))
 # second ReLU cuts these off. The two BatchNorms together cost 84 parameters, two for each channel.
 
 # %%
-print(anatomy.summary(model))
+print(models.summary(model))
 
 # %%
-print(anatomy.table(model))
+print(models.layer_table(model))
 
 # %% [markdown]
 # The last column says where the time goes: the second convolution, 16 to 32 channels on the full 28x28, does 84 % of
@@ -188,7 +187,7 @@ print(anatomy.table(model))
 # each place: what a stroke means at one place tells it nothing about the same stroke four pixels lower.
 
 # %%
-rows = anatomy.layers(model)
+rows = models.layer_rows(model)
 plots.show(plots.receptive_fields(digits.train_images[0], rows), options.out, "receptive_fields")
 
 # %% [markdown]
@@ -203,7 +202,7 @@ plots.show(plots.receptive_fields(digits.train_images[0], rows), options.out, "r
 
 
 # %%
-class AsTheSourceBuiltIt(networks.S6Part2Step1):
+class AsTheSourceBuiltIt(s6.S6Part2Step1):
     """The network of this step with two layers that `forward` never calls."""
 
     def __init__(self):
@@ -213,7 +212,7 @@ class AsTheSourceBuiltIt(networks.S6Part2Step1):
 
 
 as_built = AsTheSourceBuiltIt()
-for line in anatomy.summary(as_built).splitlines():
+for line in models.summary(as_built).splitlines():
     if "params:" in line or "module holds" in line:
         print(line)
 
@@ -225,9 +224,9 @@ for line in anatomy.summary(as_built).splitlines():
 
 # %%
 for name, network in {"as the source built it": as_built, "without the two layers": model}.items():
-    held = anatomy.count_parameters(network)
+    held = models.count_parameters(network)
     outcome = "met" if targets[0].met_by(held) else "missed"
-    print(f"{name:<28}{held:>8,}   {report.target_text(targets[0])}: {outcome}")
+    print(f"{name:<28}{held:>8,}   {records.target_text(targets[0])}: {outcome}")
 
 # %% [markdown]
 # So what the source handed in breaks the assignment's limit by 7,232 parameters. They do no harm to its accuracy: no
@@ -246,7 +245,7 @@ for name, network in {"as the source built it": as_built, "without the two layer
 # when the test accuracy after an epoch reached 99.40, it stopped. Ours goes on to the end.
 
 # %%
-history = loops.fit(model, train_batches, test_batches, recipe, options, checkpoint)
+history = training.fit(model, train_batches, test_batches, recipe, options, checkpoint)
 
 # %%
 plots.show(plots.curves(history, bound=99.4), options.out, "curves")
@@ -262,14 +261,14 @@ plots.show(plots.curves(history, bound=99.4), options.out, "curves")
 
 # %%
 record = records.make(recipe, options, model, digits, history)
-print(report.verdict(targets, record, digits))
-report.save(options.out, record, model)
+print(records.verdict(targets, record, digits))
+records.save(options.out, record, model)
 
 # %% [markdown]
 # And the recorded full runs:
 
 # %%
-print(report.recorded(recipe.step, targets))
+print(records.recorded(recipe.step, targets))
 
 # %% [markdown]
 # The source reported 99.41 % at epoch 19. Our mean after epoch 19 is
@@ -287,7 +286,7 @@ print(report.recorded(recipe.step, targets))
 def three_reports(step: str, bound: float) -> str:
     """For each recorded seed the last epoch, the best one, and what a stop at the first to reach `bound` reports."""
     if not records.path_of(step).exists():
-        return report.NOTHING_YET
+        return records.NOTHING_YET
     lines = [f"{'recorded':<11}{'':<8}{'the last epoch':>18}{'the best epoch':>20}{f'first at {bound:.2f} %':>24}"]
     reports = []
     for run in records.runs(records.load(step)):
@@ -326,7 +325,7 @@ print(three_reports(recipe.step, bound=99.40))
 # The twelve test images on which the network is wrong and surest of itself.
 
 # %%
-log_probabilities = loops.predict(model, test_batches["held-out"])
+log_probabilities = training.predict(model, test_batches["held-out"])
 plots.show(plots.mistakes(digits.test_images, digits.test_labels, log_probabilities), options.out, "mistakes")
 
 # %% [markdown]

@@ -65,14 +65,13 @@ import math
 
 import torch
 
-from common import anatomy, compare, data, loops, models, plots, records, report
-from common.checkpoints import Checkpoint
-from common.exercises import check
-from common.loaders import InMemoryLoader
+from common import data, models, records, training
+from common.lesson import check, plots
+from common.records import comparison
 
-device = loops.choose_device(options.device)
+device = training.choose_device(options.device)
 digits = data.load(options.data, options.limit, options.validate)
-checkpoint = Checkpoint(options, recipe, digits, device)
+checkpoint = training.Checkpoint(options, recipe, digits, device)
 print(digits)
 print(records.machine_line(device, options))
 
@@ -87,10 +86,10 @@ figure = plots.grid(digits.test_images[:12], [str(int(label)) for label in digit
 plots.show(figure, options.out, "samples")
 
 # %%
-train_batches = InMemoryLoader(
+train_batches = data.InMemoryLoader(
     digits.train_images, digits.train_labels, recipe.batch_size, shuffle=True, seed=recipe.seed, device=device
 )
-test_batches = {"held-out": InMemoryLoader(digits.test_images, digits.test_labels, batch_size=1000, device=device)}
+test_batches = {"held-out": data.InMemoryLoader(digits.test_images, digits.test_labels, batch_size=1000, device=device)}
 
 # %% [markdown]
 # ## The network
@@ -112,13 +111,13 @@ print(models.source(recipe.step))
 # Neither has a place on a logit, which has one job: to be as high or as low as the evidence asks.
 
 # %%
-print(anatomy.summary(model))
+print(models.summary(model))
 
 # %%
-print(anatomy.table(model))
+print(models.layer_table(model))
 
 # %%
-rows = anatomy.layers(model)
+rows = models.layer_rows(model)
 plots.show(plots.receptive_fields(digits.train_images[0], rows), options.out, "receptive_fields")
 
 # %% [markdown]
@@ -130,7 +129,7 @@ plots.show(plots.receptive_fields(digits.train_images[0], rows), options.out, "r
 # ## Training
 
 # %%
-history = loops.fit(model, train_batches, test_batches, recipe, options, checkpoint)
+history = training.fit(model, train_batches, test_batches, recipe, options, checkpoint)
 
 # %%
 plots.show(plots.curves(history, bound=99.4), options.out, "curves")
@@ -145,23 +144,23 @@ plots.show(plots.curves(history, bound=99.4), options.out, "curves")
 
 # %%
 record = records.make(recipe, options, model, digits, history)
-print(report.verdict(targets, record, digits))
-report.save(options.out, record, model)
+print(records.verdict(targets, record, digits))
+records.save(options.out, record, model)
 
 # %% [markdown]
 # The recorded runs of the fix, and then those of step 2 as it was:
 
 # %%
-print(report.recorded(recipe.step, targets))
+print(records.recorded(recipe.step, targets))
 
 # %%
-print(report.recorded("S6/part2_step2_strided", targets))
+print(records.recorded("S6/part2_step2_strided", targets))
 
 # %% [markdown]
 # Do the two differ? The same seed gives both the same order of images, so they are compared seed by seed:
 
 # %%
-print(compare.text("S6/part2_step2_strided", "S6/part2_step2_fixed"))
+print(comparison.text("S6/part2_step2_strided", "S6/part2_step2_fixed"))
 
 # %% [markdown]
 # | over the recorded seeds, last epoch | step 2 | the fix |
@@ -176,7 +175,7 @@ print(compare.text("S6/part2_step2_strided", "S6/part2_step2_fixed"))
 # ## The mistakes
 
 # %%
-log_probabilities = loops.predict(model, test_batches["held-out"])
+log_probabilities = training.predict(model, test_batches["held-out"])
 plots.show(plots.mistakes(digits.test_images, digits.test_labels, log_probabilities), options.out, "mistakes")
 
 # %%

@@ -78,15 +78,13 @@ import math
 import torch
 from torch.nn import functional
 
-from common import anatomy, data, loops, models, plots, records, report
-from common.checkpoints import Checkpoint
-from common.exercises import check
-from common.layers import Dropout
-from common.loaders import InMemoryLoader
+from common import data, models, records, training
+from common.cpu_kernels.dropout import Dropout
+from common.lesson import check, plots
 
-device = loops.choose_device(options.device)
+device = training.choose_device(options.device)
 digits = data.load(options.data, options.limit, options.validate)
-checkpoint = Checkpoint(options, recipe, digits, device)
+checkpoint = training.Checkpoint(options, recipe, digits, device)
 print(digits)
 print(records.machine_line(device, options))
 
@@ -101,10 +99,10 @@ figure = plots.grid(digits.train_images[:12], [str(int(label)) for label in digi
 plots.show(figure, options.out, "samples")
 
 # %%
-train_batches = InMemoryLoader(
+train_batches = data.InMemoryLoader(
     digits.train_images, digits.train_labels, recipe.batch_size, shuffle=True, seed=recipe.seed, device=device
 )
-test_batches = {"held-out": InMemoryLoader(digits.test_images, digits.test_labels, batch_size=1000, device=device)}
+test_batches = {"held-out": data.InMemoryLoader(digits.test_images, digits.test_labels, batch_size=1000, device=device)}
 
 # %% [markdown]
 # What stands in for augmentation is Dropout. In training, `Dropout(0.25)` sets each value to zero with probability
@@ -133,7 +131,7 @@ model = models.build(recipe.step).to(device)
 print(models.source(recipe.step))
 
 # %%
-print(anatomy.summary(model))
+print(models.summary(model))
 
 # %% [markdown]
 # A convolution with **stride 2** stops only at every second place in each direction: a quarter of the work, and a map
@@ -141,10 +139,10 @@ print(anatomy.summary(model))
 # multiply-adds with step 1: 725,760 for an image against 4,300,048, a sixth.
 
 # %%
-print(anatomy.table(model))
+print(models.layer_table(model))
 
 # %%
-rows = anatomy.layers(model)
+rows = models.layer_rows(model)
 plots.show(plots.receptive_fields(digits.train_images[0], rows), options.out, "receptive_fields")
 
 # %% [markdown]
@@ -166,7 +164,7 @@ plots.show(plots.receptive_fields(digits.train_images[0], rows), options.out, "r
 # ## Training
 
 # %%
-history = loops.fit(model, train_batches, test_batches, recipe, options, checkpoint)
+history = training.fit(model, train_batches, test_batches, recipe, options, checkpoint)
 
 # %%
 plots.show(plots.curves(history, bound=99.4), options.out, "curves")
@@ -181,11 +179,11 @@ plots.show(plots.curves(history, bound=99.4), options.out, "curves")
 
 # %%
 record = records.make(recipe, options, model, digits, history)
-print(report.verdict(targets, record, digits))
-report.save(options.out, record, model)
+print(records.verdict(targets, record, digits))
+records.save(options.out, record, model)
 
 # %%
-print(report.recorded(recipe.step, targets))
+print(records.recorded(recipe.step, targets))
 
 # %% [markdown]
 # The source reported 99.17 % after epoch 17 and 99.19 % after epoch 16. Our means over
@@ -203,7 +201,7 @@ print(report.recorded(recipe.step, targets))
 
 # %%
 labels = digits.train_labels[:10_000]
-some_training_images = InMemoryLoader(digits.train_images[:10_000], labels, batch_size=1000, device=device)
+some_training_images = data.InMemoryLoader(digits.train_images[:10_000], labels, batch_size=1000, device=device)
 first, second, on_the_logits = (module for module in model.modules() if isinstance(module, Dropout))
 
 
@@ -292,7 +290,7 @@ print(f"over ten equally frequent digits at most {sum(map(ceiling, range(10))) /
 # What do the six logits without a digit do in all this? They learn to stay low. In testing, do they ever win?
 
 # %%
-log_probabilities = loops.predict(model, test_batches["held-out"])
+log_probabilities = training.predict(model, test_batches["held-out"])
 predictions = log_probabilities.argmax(dim=1)
 print(f"{'this run':<11}{'test images read as one of six digits that do not exist':<56}{(predictions > 9).sum():>9,}")
 
@@ -318,7 +316,7 @@ def side_by_side(*steps: str) -> str:
     ]
     for step in steps:
         if not records.path_of(step).exists():
-            return report.NOTHING_YET
+            return records.NOTHING_YET
         ends = [run["history"][-1] for run in records.runs(records.load(step))]
         cells = []
         for part, width in (("train", 18), ("test", 20)):

@@ -90,14 +90,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from common import anatomy, data, loops, models, plots, records, report
-from common.checkpoints import Checkpoint
-from common.exercises import check
-from common.loaders import InMemoryLoader
+from common import data, models, records, training
+from common.lesson import check, plots
 
-device = loops.choose_device(options.device)
+device = training.choose_device(options.device)
 digits = data.load(options.data, options.limit, options.validate)
-checkpoint = Checkpoint(options, recipe, digits, device)
+checkpoint = training.Checkpoint(options, recipe, digits, device)
 print(digits)
 print(records.machine_line(device, options))
 
@@ -123,10 +121,10 @@ plots.show(figure, options.out, "averages")
 # what it calls a test is one.
 
 # %%
-train_batches = InMemoryLoader(
+train_batches = data.InMemoryLoader(
     digits.train_images, digits.train_labels, recipe.batch_size, shuffle=True, seed=recipe.seed, device=device
 )
-test_batches = {"held-out": InMemoryLoader(digits.test_images, digits.test_labels, batch_size=1000, device=device)}
+test_batches = {"held-out": data.InMemoryLoader(digits.test_images, digits.test_labels, batch_size=1000, device=device)}
 
 # %% [markdown]
 # ## The network
@@ -137,7 +135,7 @@ model = models.build(recipe.step).to(device)
 print(models.source(recipe.step))
 
 # %%
-print(anatomy.summary(model))
+print(models.summary(model))
 
 # %% [markdown]
 # Each convolution is padded with a frame of zeros, so that maps keep their size: 28, and after the max-pools 14, 7
@@ -146,10 +144,10 @@ print(anatomy.summary(model))
 # grey frame, and may use it to tell where the image ends.
 
 # %%
-print(anatomy.table(model))
+print(models.layer_table(model))
 
 # %%
-rows = anatomy.layers(model)
+rows = models.layer_rows(model)
 plots.show(plots.receptive_fields(digits.train_images[0], rows), options.out, "receptive_fields")
 
 # %% [markdown]
@@ -189,8 +187,8 @@ with torch.random.fork_rng(devices=[]):  # the heads draw weights that nobody ne
     }
 print(f"{'head':<21}{'parameters':>12}{'of them dense':>15}{'a score sees':>14}   fewer than 20,000")
 for name, network in heads.items():
-    rows_with_head = anatomy.layers(network)
-    held = anatomy.count_parameters(network)
+    rows_with_head = models.layer_rows(network)
+    held = models.count_parameters(network)
     dense = sum(row.parameters for row in rows_with_head if row.name.startswith("Linear"))
     field = rows_with_head[-1].receptive_field
     verdict = "yes" if targets[0].met_by(held) else "no"
@@ -248,7 +246,7 @@ for gamma in (1, 2, 3):
 # As in the steps before. In the log, watch epoch 16: there the learning rate falls from 0.01 to 0.001.
 
 # %%
-history = loops.fit(model, train_batches, test_batches, recipe, options, checkpoint)
+history = training.fit(model, train_batches, test_batches, recipe, options, checkpoint)
 
 # %%
 plots.show(plots.curves(history, bound=99.4), options.out, "curves")
@@ -268,7 +266,7 @@ plots.show(plots.curves(history, bound=99.4), options.out, "curves")
 
 # %%
 convolution_and_relu, batch_norm = trunk[5][:2], trunk[5][3]  # of the ten maps
-log_probabilities = loops.predict(model, test_batches["held-out"])
+log_probabilities = training.predict(model, test_batches["held-out"])
 with torch.no_grad():
     maps = [convolution_and_relu(trunk[:5](images.to(device))).cpu() for images, _ in test_batches["held-out"]]
 empty = torch.cat(maps)[:, :, :6, :6].amax(dim=(2, 3)) == 0  # [N, 10]; the cells that reach a score
@@ -292,14 +290,14 @@ for quantity, value in (
 
 # %%
 record = records.make(recipe, options, model, digits, history)
-print(report.verdict(targets, record, digits))
-report.save(options.out, record, model)
+print(records.verdict(targets, record, digits))
+records.save(options.out, record, model)
 
 # %% [markdown]
 # The recorded full runs on MNIST, one line for each seed:
 
 # %%
-print(report.recorded(recipe.step, targets))
+print(records.recorded(recipe.step, targets))
 
 # %% [markdown]
 # The source measured held-out images, so there is no second protocol: its 99.33 % stands directly beside our
@@ -396,7 +394,7 @@ plots.show(figure, options.out, "one_network_many_tests")
 # %%
 print(f"{'':<11}the source: wrong after each of the last four epochs 67 69 67 68")
 if len(past) < 2:
-    print(report.NOTHING_YET)
+    print(records.NOTHING_YET)
 else:
     for run in past:
         last_four = [row["test_total"] - row["test_correct"] for row in run["history"][-4:]]
@@ -451,7 +449,7 @@ plots.show(plots.confusion(digits.test_labels, predictions), options.out, "confu
 # %%
 doubtful = int(log_probabilities[its_own].argmin())
 chosen = slice(doubtful, doubtful + 1)
-image, label = next(iter(InMemoryLoader(digits.test_images[chosen], digits.test_labels[chosen], 1, device=device)))
+image, label = next(iter(data.InMemoryLoader(digits.test_images[chosen], digits.test_labels[chosen], 1, device=device)))
 with torch.no_grad():
     ten_maps = trunk[:6](image).cpu()[0]
     scores = trunk[6:9](ten_maps[None])[0]

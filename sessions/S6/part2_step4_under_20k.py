@@ -75,11 +75,11 @@ recipe = Recipe(
     nesterov=True,
     one_cycle=0.2,
     weight_decay=1e-4,
-    averaging=0.998,
+    ema_decay=0.998,
     augmentation=Augmentation(rotation=10, translation=0.08, scale=(0.9, 1.1), interpolation="bilinear"),
     teacher="S7/teacher",
     temperature=3,
-    trust=0.9,
+    alpha=0.9,
 )
 planned = recipe
 recipe, options = command_line(recipe)
@@ -100,16 +100,17 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from common import anatomy, compare, data, distill, loops, models, plots, records, report, search
-from common.changes import difference
-from common.checkpoints import Checkpoint
-from common.errors import UserError
-from common.exercises import check
-from common.loaders import MEAN, STD, InMemoryLoader
+from common import data, models, records, training
+from common.data import MEAN, STD
+from common.lesson import check, plots
+from common.recipe import overrides_between
+from common.records import comparison, search_log
+from common.system.errors import UserError
+from common.training import distillation
 
-device = loops.choose_device(options.device)
+device = training.choose_device(options.device)
 digits = data.load(options.data, options.limit, options.validate)
-checkpoint = Checkpoint(options, recipe, digits, device)
+checkpoint = training.Checkpoint(options, recipe, digits, device)
 print(digits)
 print(records.machine_line(device, options))
 
@@ -124,7 +125,7 @@ print(records.machine_line(device, options))
 # and once as the network will meet them: turned, shifted and scaled by the recipe's augmentation.
 
 # %%
-train_batches = InMemoryLoader(
+train_batches = data.InMemoryLoader(
     digits.train_images,
     digits.train_labels,
     recipe.batch_size,
@@ -133,7 +134,7 @@ train_batches = InMemoryLoader(
     seed=recipe.seed,
     device=device,
 )
-test_batches = {"held-out": InMemoryLoader(digits.test_images, digits.test_labels, batch_size=1000, device=device)}
+test_batches = {"held-out": data.InMemoryLoader(digits.test_images, digits.test_labels, batch_size=1000, device=device)}
 
 
 def smallest_square(ink: torch.Tensor) -> torch.Tensor:
@@ -144,7 +145,7 @@ def smallest_square(ink: torch.Tensor) -> torch.Tensor:
 
 
 some, labels = digits.train_images[:5000].cpu(), digits.train_labels[:5000].cpu()
-moved, _ = next(iter(InMemoryLoader(some, labels, len(some), augmentation=recipe.augmentation, seed=5)))
+moved, _ = next(iter(data.InMemoryLoader(some, labels, len(some), augmentation=recipe.augmentation, seed=5)))
 needed = {
     "as they are": smallest_square(some >= 128),
     "as the network meets them": smallest_square(moved[:, 0] * STD + MEAN >= 0.5),
@@ -204,7 +205,7 @@ def spending(network: nn.Module) -> Counter:
             kind = {nn.Linear: "linear", nn.BatchNorm2d: "BatchNorm"}[type(layer)]
         else:
             continue
-        spent[kind] += anatomy.count_parameters(layer)
+        spent[kind] += models.count_parameters(layer)
     return spent
 
 
@@ -218,7 +219,7 @@ books = {
 }
 print(f"{'':<11}" + "".join(f"{kind:>11}" for kind in KINDS) + f"{'all':>9}{'multiply-adds':>15}")
 for name, network in books.items():
-    spent, work = spending(network), sum(row.multiply_adds for row in anatomy.layers(network))
+    spent, work = spending(network), sum(row.multiply_adds for row in models.layer_rows(network))
     columns = "".join(f"{spent[kind]:>11,}" for kind in KINDS)
     print(f"{name:<11}{columns}{spent.total():>9,}{work:>15,}")
 
@@ -542,21 +543,21 @@ model = models.build(models.of(recipe)).to(device)
 print(models.source(models.of(recipe)))
 
 # %%
-print(anatomy.summary(model))
+print(models.summary(model))
 
 # %%
-print(anatomy.table(model))
+print(models.layer_table(model))
 
 # %% [markdown]
 # Now the plan against the network: the fields behind every 3x3 layer and pooling, the parameters and the
 # multiply-adds, from the table and from the three functions above.
 
 # %%
-layers = anatomy.layers(model)
+layers = models.layer_rows(model)
 fields = [row.receptive_field for row in layers if row.kernel > 1][:-1]  # without the average at the end
 parameters, work = costs(WIDTHS)
 print(f"fields         {fields == [row['field'] for row in plan]}")
-print(f"parameters     {parameters == anatomy.count_parameters(model)}")
+print(f"parameters     {parameters == models.count_parameters(model)}")
 print(f"multiply-adds  {work == sum(row.multiply_adds for row in layers)}")
 
 # %%
@@ -567,7 +568,7 @@ for name, sides in stages.items():
     rows = [row for row in layers if row.shape[-1] in sides]
     held, done = sum(row.parameters for row in rows), sum(row.multiply_adds for row in rows)
     print(f"{name:<12}{held:>12,}{100 * held / kernels:>7.0f} %{done:>16,}{100 * done / work:>7.0f} %")
-norms = anatomy.count_parameters(model) - kernels
+norms = models.count_parameters(model) - kernels
 print(f"{'BatchNorm':<12}{norms:>12,}   on top, {100 * norms / (kernels + norms):.1f} % of all parameters")
 
 # %% [markdown]
@@ -648,17 +649,17 @@ for p in (0.05, 0.1, 0.25):
 # %%
 without_dropout = replace(planned, network="S6/part2_step4_no_dropout")
 for name, some in (("no dropout", without_dropout), ("dropout 0.1", planned)):
-    values = search.validated(some).values()
+    values = search_log.validated(some).values()
     line = f"{'recorded':<11}{name:<16}{len(values):>3} seeds"
     if values:
         line += f"  mean {statistics.fmean(values):.3f} %  " + " ".join(f"{value:.2f}" for value in values)
     else:
-        change = difference(planned, some)
+        change = overrides_between(planned, some)
         line += f"  no runs yet: course.py study {planned.step} --validate --seeds 5"
         line += f' --change "{change}"' if change else ""
     print(line)
 try:
-    found = compare.paired(search.validated(without_dropout), search.validated(planned))
+    found = comparison.paired(search_log.validated(without_dropout), search_log.validated(planned))
     sure = "gain" if found.difference > 0 else "loss"
     verdict = sure if found.p < 0.05 else "not told apart"
     interval = f"95 % interval {found.low:+.3f} to {found.high:+.3f}"
@@ -681,7 +682,7 @@ except UserError:
 # tried once on training images; the [log](../S7/records/README.md) has it.)
 
 # %%
-print(search.listing(planned))
+print(search_log.listing(planned))
 
 # %% [markdown]
 # ### The run
@@ -694,8 +695,8 @@ print(search.listing(planned))
 # `runs/teachers`, and the lines of its epochs come first.
 
 # %%
-loss_of = distill.loss_of(recipe, digits, options, device)
-history = loops.fit(model, train_batches, test_batches, recipe, options, checkpoint, loss_of)
+loss_of = distillation.make_loss(recipe, digits, options, device)
+history = training.fit(model, train_batches, test_batches, recipe, options, checkpoint, loss_of)
 
 # %%
 plots.show(plots.curves(history, bound=99.65), options.out, "curves")
@@ -712,20 +713,20 @@ plots.show(plots.curves(history, bound=99.65), options.out, "curves")
 
 # %%
 record = records.make(recipe, options, model, digits, history)
-print(report.verdict(targets, record, digits))
-report.save(options.out, record, model)
+print(records.verdict(targets, record, digits))
+records.save(options.out, record, model)
 
 # %% [markdown]
 # The recorded runs on MNIST, trained on all 60,000 images and measured on the test images:
 
 # %%
-print(report.recorded(planned.step, targets))
+print(records.recorded(planned.step, targets))
 
 # %% [markdown]
 # And the bar of this step, which is about all seeds together:
 
 # %%
-print(report.bars(planned.step, {"seeds": 10, "mean": 99.65, "minimum": 99.40}))
+print(records.bars(planned.step, {"seeds": 10, "mean": 99.65, "minimum": 99.40}))
 
 # %% [markdown]
 # In words: over 10<!--S6/part2_step4_under_20k seeds--> seeds the mean is
@@ -740,7 +741,7 @@ print(report.bars(planned.step, {"seeds": 10, "mean": 99.65, "minimum": 99.40}))
 # ## The mistakes
 
 # %%
-log_probabilities = loops.predict(model, test_batches["held-out"])
+log_probabilities = training.predict(model, test_batches["held-out"])
 plots.show(plots.mistakes(digits.test_images, digits.test_labels, log_probabilities), options.out, "mistakes")
 
 # %%

@@ -91,14 +91,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from common import anatomy, data, loops, models, plots, records, report
-from common.checkpoints import Checkpoint
-from common.exercises import check
-from common.loaders import InMemoryLoader
+from common import data, models, records, training
+from common.lesson import check, plots
 
-device = loops.choose_device(options.device)
+device = training.choose_device(options.device)
 digits = data.load(options.data, options.limit, options.validate)
-checkpoint = Checkpoint(options, recipe, digits, device)
+checkpoint = training.Checkpoint(options, recipe, digits, device)
 print(digits)
 print(records.machine_line(device, options))
 
@@ -118,7 +116,7 @@ plots.show(figure, options.out, "samples")
 # by 10 sin(a). That is 2.6 pixels for 15 degrees, 1.2 for 7 and 0.9 for 5.
 
 # %%
-train_batches = InMemoryLoader(
+train_batches = data.InMemoryLoader(
     digits.train_images,
     digits.train_labels,
     recipe.batch_size,
@@ -129,7 +127,7 @@ train_batches = InMemoryLoader(
 )
 
 # %%
-twelve_times_one = InMemoryLoader(
+twelve_times_one = data.InMemoryLoader(
     digits.train_images[2:3].repeat(12, 1, 1),
     digits.train_labels[2:3].repeat(12),
     batch_size=12,
@@ -149,8 +147,8 @@ plots.show(plots.grid(images, [""] * 12, title="one digit, twelve appearances"),
 
 # %%
 test_batches = {
-    "held-out": InMemoryLoader(digits.test_images, digits.test_labels, batch_size=1000, device=device),
-    "source": InMemoryLoader(
+    "held-out": data.InMemoryLoader(digits.test_images, digits.test_labels, batch_size=1000, device=device),
+    "source": data.InMemoryLoader(
         digits.train_images,
         digits.train_labels,
         batch_size=1000,
@@ -208,7 +206,7 @@ print(models.source(recipe.step))
 # %%
 torch.manual_seed(recipe.seed)
 model = models.build(recipe.step)
-print(anatomy.summary(model))
+print(models.summary(model))
 
 # %% [markdown]
 # Three convolutions in this table cost exactly 4,640 parameters each: 16 x 32 x 9 weights and 32 biases. Together
@@ -216,7 +214,7 @@ print(anatomy.summary(model))
 # multiply-adds.
 
 # %%
-print(anatomy.table(model))
+print(models.layer_table(model))
 
 # %% [markdown]
 # The first of them, Conv2d-2, does 2,654,208 multiply-adds for an image, the second 294,912, the third 18,432: as 144
@@ -233,7 +231,7 @@ print(anatomy.table(model))
 # average, four positions see 24x24 each and lie 4 pixels apart, and 24 + 4 = 28.
 
 # %%
-rows = anatomy.layers(model)
+rows = models.layer_rows(model)
 plots.show(plots.receptive_fields(digits.train_images[2], rows), options.out, "receptive_fields")
 
 # %% [markdown]
@@ -258,7 +256,7 @@ with torch.no_grad():
     image = digits.train_images[2].reshape(1, 1, 28, 28) / 255
     same = torch.allclose(functional.conv2d(image, kernel, bias), without_activations(image), atol=1e-5)
 
-print(f"three convolutions: {anatomy.count_parameters(without_activations):,} parameters")
+print(f"three convolutions: {models.count_parameters(without_activations):,} parameters")
 print(f"one convolution:      {kernel.numel() + bias.numel():,} parameters, the same output: {same}")
 
 # %% [markdown]
@@ -280,9 +278,9 @@ print(f"one convolution:      {kernel.numel() + bias.numel():,} parameters, the 
 # part 2, step 2 has, and this check shows it in a second).
 
 # %%
-small = InMemoryLoader(digits.train_images[:64], digits.train_labels[:64], batch_size=64, device=device)
+small = data.InMemoryLoader(digits.train_images[:64], digits.train_labels[:64], batch_size=64, device=device)
 trial = models.build(recipe.step).to(device)
-untrained = loops.evaluate(trial, small)
+untrained = training.evaluate(trial, small)
 print(f"{'this run':<11}{'loss on 64 images, untrained':<56}{untrained.loss:>9.3f}")
 
 # %% [markdown]
@@ -298,8 +296,8 @@ print(f"{'this run':<11}{'loss on 64 images, untrained':<56}{untrained.loss:>9.3
 optimizer = torch.optim.SGD(trial.parameters(), lr=recipe.lr, momentum=recipe.momentum)
 batch = next(iter(small))
 for steps in range(20, 101, 20):
-    loops.train_epoch(trial, [batch] * 20, optimizer)
-    score = loops.evaluate(trial, small)
+    training.train_epoch(trial, [batch] * 20, optimizer)
+    score = training.evaluate(trial, small)
     print(f"{'this run':<11}{f'images by heart after {steps} steps':<56}{score.correct:>9}  of {score.total}")
 
 # %% [markdown]
@@ -312,13 +310,13 @@ for steps in range(20, 101, 20):
 #
 # ### The run
 #
-# A fresh network, so that nothing of the 64 is left in it. `fit` is the plain loop of `common/loops.py`. Nothing is
+# A fresh network, so that nothing of the 64 is left in it. `fit` is the plain loop of `common/training/loops.py`. Nothing is
 # chosen by the test images: the result is the last epoch.
 
 # %%
 torch.manual_seed(recipe.seed)
 model = models.build(recipe.step).to(device)
-history = loops.fit(model, train_batches, test_batches, recipe, options, checkpoint)
+history = training.fit(model, train_batches, test_batches, recipe, options, checkpoint)
 
 # %%
 plots.show(plots.curves(history, bound=99.4), options.out, "curves")
@@ -336,25 +334,25 @@ plots.show(plots.curves(history, bound=99.4), options.out, "curves")
 
 # %%
 record = records.make(recipe, options, model, digits, history)
-print(report.verdict(targets, record, digits))
-report.save(options.out, record, model)
+print(records.verdict(targets, record, digits))
+records.save(options.out, record, model)
 
 # %% [markdown]
 # Then the recorded full runs on MNIST, one line for each seed:
 
 # %%
-print(report.recorded(recipe.step, targets))
+print(records.recorded(recipe.step, targets))
 
 # %% [markdown]
 # And the same network by the source's protocol. The source counted 59,645 of its 60,000 training images as read after
 # epoch 13.
 
 # %%
-as_the_source_did = loops.evaluate(model, test_batches["source"])
+as_the_source_did = training.evaluate(model, test_batches["source"])
 print(f"this run   accuracy on its own training images           {as_the_source_did.accuracy:.2f} %")
 
 # %%
-print(report.claims(recipe.step, {13: 59_645}))
+print(records.claims(recipe.step, {13: 59_645}))
 
 # %% [markdown]
 # The claim is 99.41 % after epoch 13. Measured in the same way, our mean over 3<!--S7/block1 source seeds--> seeds is
@@ -369,7 +367,7 @@ print(report.claims(recipe.step, {13: 59_645}))
 # was read, and with which probability. Ask of each one whether you would have read it.
 
 # %%
-log_probabilities = loops.predict(model, test_batches["held-out"])
+log_probabilities = training.predict(model, test_batches["held-out"])
 plots.show(plots.mistakes(digits.test_images, digits.test_labels, log_probabilities), options.out, "mistakes")
 
 # %% [markdown]

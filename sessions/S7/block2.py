@@ -85,14 +85,12 @@ targets = (
 import torch
 from torchvision.transforms import functional as transform
 
-from common import anatomy, data, loops, models, plots, records, report
-from common.checkpoints import Checkpoint
-from common.exercises import check
-from common.loaders import InMemoryLoader
+from common import data, models, records, training
+from common.lesson import check, plots
 
-device = loops.choose_device(options.device)
+device = training.choose_device(options.device)
 digits = data.load(options.data, options.limit, options.validate)
-checkpoint = Checkpoint(options, recipe, digits, device)
+checkpoint = training.Checkpoint(options, recipe, digits, device)
 print(digits)
 print(records.machine_line(device, options))
 
@@ -117,7 +115,7 @@ plots.show(plots.grid(torch.stack(extremes), captions, title="how far it goes"),
 # network for something that the test never asks. One image in ten is spent on it.
 
 # %%
-train_batches = InMemoryLoader(
+train_batches = data.InMemoryLoader(
     digits.train_images,
     digits.train_labels,
     recipe.batch_size,
@@ -133,8 +131,8 @@ train_batches = InMemoryLoader(
 
 # %%
 test_batches = {
-    "held-out": InMemoryLoader(digits.test_images, digits.test_labels, batch_size=1000, device=device),
-    "source": InMemoryLoader(
+    "held-out": data.InMemoryLoader(digits.test_images, digits.test_labels, batch_size=1000, device=device),
+    "source": data.InMemoryLoader(
         digits.train_images,
         digits.train_labels,
         batch_size=1000,
@@ -163,10 +161,10 @@ print(models.source(recipe.step))
 def ledger(step):
     """The parameters of a step's network by what they are for."""
     network = models.build(step)
-    *body, head = anatomy.layers(network)
+    *body, head = models.layer_rows(network)
     sums = {f"{size}x{size} convolutions": sum(r.parameters for r in body if r.kernel == size) for size in (3, 1)}
     sums["head"] = head.parameters
-    total = anatomy.count_parameters(network)
+    total = models.count_parameters(network)
     return {**sums, "BatchNorm": total - sum(sums.values()), "total": total}
 
 
@@ -195,13 +193,13 @@ for part in before:
 # %%
 torch.manual_seed(recipe.seed)
 model = models.build(recipe.step).to(device)
-print(anatomy.summary(model))
+print(models.summary(model))
 
 # %%
-print(anatomy.table(model))
+print(models.layer_table(model))
 
 # %%
-rows = anatomy.layers(model)
+rows = models.layer_rows(model)
 plots.show(plots.receptive_fields(digits.train_images[2], rows), options.out, "receptive_fields")
 
 # %% [markdown]
@@ -245,7 +243,7 @@ print(f"none of the 8 behind the first 1x1:      {100 * kept**8:.1f} %")
 # chosen by the test images, and the result is the last epoch.
 
 # %%
-history = loops.fit(model, train_batches, test_batches, recipe, options, checkpoint)
+history = training.fit(model, train_batches, test_batches, recipe, options, checkpoint)
 
 # %%
 plots.show(plots.curves(history, bound=99.4), options.out, "curves")
@@ -262,24 +260,24 @@ plots.show(plots.curves(history, bound=99.4), options.out, "curves")
 
 # %%
 record = records.make(recipe, options, model, digits, history)
-print(report.verdict(targets, record, digits))
-report.save(options.out, record, model)
+print(records.verdict(targets, record, digits))
+records.save(options.out, record, model)
 
 # %% [markdown]
 # The recorded full runs on MNIST:
 
 # %%
-print(report.recorded(recipe.step, targets))
+print(records.recorded(recipe.step, targets))
 
 # %% [markdown]
 # And by the source's protocol, where it counted 59,709 of its 60,000 training images after epoch 16:
 
 # %%
-as_the_source_did = loops.evaluate(model, test_batches["source"])
+as_the_source_did = training.evaluate(model, test_batches["source"])
 print(f"this run   accuracy on its own training images           {as_the_source_did.accuracy:.2f} %")
 
 # %%
-print(report.claims(recipe.step, {16: 59_709}))
+print(records.claims(recipe.step, {16: 59_709}))
 
 # %% [markdown]
 # The claim is 99.52 % after epoch 16. Measured in the same way, our mean over 3<!--S7/block2 source seeds--> seeds is
@@ -295,7 +293,7 @@ print(report.claims(recipe.step, {16: 59_709}))
 # than one network.
 
 # %%
-log_probabilities = loops.predict(model, test_batches["held-out"])
+log_probabilities = training.predict(model, test_batches["held-out"])
 plots.show(plots.mistakes(digits.test_images, digits.test_labels, log_probabilities), options.out, "mistakes")
 
 # %% [markdown]

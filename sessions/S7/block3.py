@@ -88,14 +88,12 @@ targets = (
 # %%
 import torch
 
-from common import anatomy, data, loops, models, plots, records, report
-from common.checkpoints import Checkpoint
-from common.exercises import check
-from common.loaders import InMemoryLoader
+from common import data, models, records, training
+from common.lesson import check, plots
 
-device = loops.choose_device(options.device)
+device = training.choose_device(options.device)
 digits = data.load(options.data, options.limit, options.validate)
-checkpoint = Checkpoint(options, recipe, digits, device)
+checkpoint = training.Checkpoint(options, recipe, digits, device)
 print(digits)
 print(records.machine_line(device, options))
 
@@ -120,7 +118,7 @@ plots.show(figure, options.out, "samples")
 # torchvision's image-by-image transforms, and `tests/test_loaders.py` compares the two pixel by pixel.
 
 # %%
-train_batches = InMemoryLoader(
+train_batches = data.InMemoryLoader(
     digits.train_images,
     digits.train_labels,
     recipe.batch_size,
@@ -135,7 +133,7 @@ train_batches = InMemoryLoader(
 # cropped, as about one in ten is. The rest differ by a few degrees, with small steps along the edges.
 
 # %%
-twelve_times_one = InMemoryLoader(
+twelve_times_one = data.InMemoryLoader(
     digits.train_images[:1].repeat(12, 1, 1),
     digits.train_labels[:1].repeat(12),
     batch_size=12,
@@ -152,8 +150,8 @@ plots.show(plots.grid(images, [""] * 12, title="one digit, twelve appearances"),
 
 # %%
 test_batches = {
-    "held-out": InMemoryLoader(digits.test_images, digits.test_labels, batch_size=1000, device=device),
-    "source": InMemoryLoader(
+    "held-out": data.InMemoryLoader(digits.test_images, digits.test_labels, batch_size=1000, device=device),
+    "source": data.InMemoryLoader(
         digits.train_images,
         digits.train_labels,
         batch_size=1000,
@@ -186,7 +184,7 @@ print(models.source(recipe.step))
 # Here both say 7,904. They differ for a module that builds a layer and never calls it.
 
 # %%
-print(anatomy.summary(model))
+print(models.summary(model))
 
 # %% [markdown]
 # The next table is the one to read slowly. The **receptive field** of a layer is the square of the image that one of
@@ -196,10 +194,10 @@ print(anatomy.summary(model))
 # parameters and do 61 % of the work.
 
 # %%
-print(anatomy.table(model))
+print(models.layer_table(model))
 
 # %%
-rows = anatomy.layers(model)
+rows = models.layer_rows(model)
 plots.show(plots.receptive_fields(digits.train_images[0], rows), options.out, "receptive_fields")
 
 # %% [markdown]
@@ -212,14 +210,14 @@ plots.show(plots.receptive_fields(digits.train_images[0], rows), options.out, "r
 # ## Training
 #
 # `fit` is a plain loop: an epoch over the training batches, a look at the test batches, one line, one checkpoint. Its
-# source is `common/loops.py`, and it takes five minutes to read. The test accuracy is looked at and never acted on:
+# source is `common/training/loops.py`, and it takes five minutes to read. The test accuracy is looked at and never acted on:
 # nothing stops early, no best epoch is picked. **The result is the last epoch**, whatever it is.
 #
 # The training accuracy in the log counts each image as the network met it: augmented, with dropout on, with the
 # weights of that moment. The test accuracy has none of these handicaps, and is the higher of the two.
 
 # %%
-history = loops.fit(model, train_batches, test_batches, recipe, options, checkpoint)
+history = training.fit(model, train_batches, test_batches, recipe, options, checkpoint)
 
 # %%
 plots.show(plots.curves(history, bound=99.4), options.out, "curves")
@@ -238,24 +236,24 @@ plots.show(plots.curves(history, bound=99.4), options.out, "curves")
 
 # %%
 record = records.make(recipe, options, model, digits, history)
-print(report.verdict(targets, record, digits))
-report.save(options.out, record, model)
+print(records.verdict(targets, record, digits))
+records.save(options.out, record, model)
 
 # %% [markdown]
 # One run is one draw. Here are the recorded full runs on MNIST, one line for each seed, then what they say together.
 
 # %%
-print(report.recorded(recipe.step, targets))
+print(records.recorded(recipe.step, targets))
 
 # %% [markdown]
 # Now the same network by the source's protocol:
 
 # %%
-as_the_source_did = loops.evaluate(model, test_batches["source"])
+as_the_source_did = training.evaluate(model, test_batches["source"])
 print(f"this run   accuracy on its own training images           {as_the_source_did.accuracy:.2f} %")
 
 # %%
-print(report.claims(recipe.step, {13: 59_643, 14: 59_681}))
+print(records.claims(recipe.step, {13: 59_643, 14: 59_681}))
 
 # %% [markdown]
 # So the source's numbers reproduce to within a tenth of a point: measured its way, our mean is
@@ -271,7 +269,7 @@ print(report.claims(recipe.step, {13: 59_643, 14: 59_681}))
 # what the network read, and how much of its probability it put there.
 
 # %%
-log_probabilities = loops.predict(model, test_batches["held-out"])
+log_probabilities = training.predict(model, test_batches["held-out"])
 plots.show(plots.mistakes(digits.test_images, digits.test_labels, log_probabilities), options.out, "mistakes")
 
 # %% [markdown]

@@ -76,11 +76,11 @@ recipe = Recipe(
     nesterov=True,
     one_cycle=0.2,
     weight_decay=1e-4,
-    averaging=0.998,
+    ema_decay=0.998,
     augmentation=Augmentation(rotation=10, translation=0.08, scale=(0.9, 1.1), interpolation="bilinear"),
     teacher="S7/teacher",
     temperature=3,
-    trust=0.9,
+    alpha=0.9,
 )
 top = recipe
 recipe, options = command_line(recipe)
@@ -102,16 +102,18 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from common import anatomy, compare, data, distill, layers, loops, models, optim, plots, records, report, search
-from common.changes import difference
-from common.checkpoints import Checkpoint
-from common.errors import UserError
-from common.exercises import check
-from common.loaders import MEAN, STD, InMemoryLoader
+from common import data, models, records, training
+from common.data import MEAN, STD
+from common.lesson import check, plots
+from common.models import test_time_augmentation
+from common.recipe import overrides_between
+from common.records import comparison, search_log
+from common.system.errors import UserError
+from common.training import distillation, optimizers
 
-device = loops.choose_device(options.device)
+device = training.choose_device(options.device)
 digits = data.load(options.data, options.limit, options.validate)
-checkpoint = Checkpoint(options, recipe, digits, device)
+checkpoint = training.Checkpoint(options, recipe, digits, device)
 print(digits)
 print(records.machine_line(device, options))
 
@@ -135,7 +137,7 @@ FROM_THE_TOP = [
     ("a teacher", {"teacher": ""}),
     ("SiLU", {"network": "S7/block4_relu"}),
     ("separable convolutions", {"network": "S7/block4_dense"}),
-    ("a running mean of the weights", {"averaging": 0.0}),
+    ("a running mean of the weights", {"ema_decay": 0.0}),
     ("affine augmentation", {"augmentation": Augmentation(rotation=5, crop_probability=0.1)}),
     ("weight decay on the kernels", {"weight_decay": 0.0}),
     ("Nesterov momentum", {"nesterov": False}),
@@ -151,7 +153,7 @@ rungs.insert(0, ("block 3 as it is", rung))
 
 previous = rungs[0][1]
 for number, (title, rung) in enumerate(rungs):
-    print(f"rung {number:<4}{title:<31}{difference(previous, rung)}".rstrip())
+    print(f"rung {number:<4}{title:<31}{overrides_between(previous, rung)}".rstrip())
     previous = rung
 
 # %% [markdown]
@@ -169,7 +171,7 @@ for number, (title, rung) in enumerate(rungs):
 # pixels the weights are 0.7 x 0.2, 0.3 x 0.2, 0.7 x 0.8 and 0.3 x 0.8, which add up to 1.
 
 # %%
-train_batches = InMemoryLoader(
+train_batches = data.InMemoryLoader(
     digits.train_images,
     digits.train_labels,
     recipe.batch_size,
@@ -178,13 +180,13 @@ train_batches = InMemoryLoader(
     seed=recipe.seed,
     device=device,
 )
-test_batches = {"held-out": InMemoryLoader(digits.test_images, digits.test_labels, batch_size=1000, device=device)}
+test_batches = {"held-out": data.InMemoryLoader(digits.test_images, digits.test_labels, batch_size=1000, device=device)}
 
 
 def appearances(count: int, augmentation: Augmentation) -> torch.Tensor:
     """The first training image as the network meets it, `count` times."""
     images, labels = digits.train_images[:1].repeat(count, 1, 1), digits.train_labels[:1].repeat(count)
-    return next(iter(InMemoryLoader(images, labels, count, augmentation=augmentation, seed=5)))[0]
+    return next(iter(data.InMemoryLoader(images, labels, count, augmentation=augmentation, seed=5)))[0]
 
 
 images = appearances(12, recipe.augmentation)
@@ -307,13 +309,18 @@ for name, function in (("ReLU", nn.ReLU()), ("SiLU", nn.SiLU())):
 
 # %%
 block3 = models.load_trained("S7/block3")
-tried = next(iter(InMemoryLoader(digits.train_images[:1000], digits.train_labels[:1000], 1000)))
+tried = next(iter(data.InMemoryLoader(digits.train_images[:1000], digits.train_labels[:1000], 1000)))
 with torch.no_grad():
-    each = torch.stack([block3(seen) for seen in layers.looks(tried[0]).split(len(tried[1]))]).exp()  # [9, N, 10]
+    each = torch.stack(
+        [block3(seen) for seen in test_time_augmentation.augment_views(tried[0]).split(len(tried[1]))]
+    ).exp()  # [9, N, 10]
     right = each[:, torch.arange(len(tried[1])), tried[1]]
     doubtful = int(right.std(dim=0).argmax())
-    label, together = int(tried[1][doubtful]), layers.vote(block3, tried[0][doubtful, None]).exp()[0]
-seen = layers.looks(tried[0][doubtful, None]) * STD + MEAN
+    label, together = (
+        int(tried[1][doubtful]),
+        test_time_augmentation.predict_with_tta(block3, tried[0][doubtful, None]).exp()[0],
+    )
+seen = test_time_augmentation.augment_views(tried[0][doubtful, None]) * STD + MEAN
 titles = [f"{label}: {probability:.2f}" for probability in right[:, doubtful]]
 plots.show(plots.grid(seen.squeeze(1), titles, title="nine looks at one digit"), options.out, "looks")
 
@@ -326,7 +333,7 @@ found = f"{right[0, doubtful]:.2f} and {together[label]:.2f}"
 print(f"{'this run':<11}{'of these images, by the first look and by all nine':<56}{found}")
 
 # %%
-print(anatomy.summary(model))
+print(models.summary(model))
 
 # %% [markdown]
 # Two max-pools instead of block 3's one halve the map twice, and so the reach of a 3x3 kernel grows from 2 pixels to
@@ -336,7 +343,7 @@ print(anatomy.summary(model))
 # block 3's multiply-adds; the table counts one look.
 
 # %%
-print(anatomy.table(model))
+print(models.layer_table(model))
 
 # %% [markdown]
 # ## Training
@@ -364,10 +371,10 @@ STEPS = math.ceil(60_000 / top.batch_size)  # in an epoch of MNIST
 
 
 def rates(some: Recipe) -> list[float]:
-    """The learning rate of every step of a run on MNIST, as `common.optim` sets it."""
-    optimizer, found = optim.optimizer(nn.Linear(1, 1), some), []
+    """The learning rate of every step of a run on MNIST, as `common.training.optimizers` sets it."""
+    optimizer, found = optimizers.make_optimizer(nn.Linear(1, 1), some), []
     steps = math.ceil(60_000 / some.batch_size)
-    schedule = optim.Schedule(optimizer, some, steps)
+    schedule = optimizers.Schedule(optimizer, some, steps)
     for _ in range(some.epochs):
         for _ in range(steps):
             found.append(optimizer.param_groups[0]["lr"])
@@ -455,7 +462,7 @@ plots.show(figure, options.out, "nesterov")
 # convolution, which has no BatchNorm behind it, is different.
 
 # %%
-plain = InMemoryLoader(digits.train_images[:64], digits.train_labels[:64], 64, device=device)
+plain = data.InMemoryLoader(digits.train_images[:64], digits.train_labels[:64], 64, device=device)
 some_images, _ = next(iter(plain))
 
 
@@ -486,7 +493,7 @@ print(f"the last kernel doubled:          scores move by less than 0.01: {larges
 
 # %%
 kernels = sum(parameter.numel() for parameter in model.parameters() if parameter.ndim > 1)
-others = anatomy.count_parameters(model) - kernels
+others = models.count_parameters(model) - kernels
 print(f"{kernels:,} weights of kernels decay, {others} scales and shifts of BatchNorm do not")
 pull = top.weight_decay / (1 - top.momentum)
 alone = math.exp(-pull * sum(ours))
@@ -592,14 +599,14 @@ for temperature in (1, 3, 6):
 # %%
 def command(rung: Recipe) -> str:
     """The command that trains a rung with five seeds."""
-    change = "" if rung.step != top.step else difference(top, rung)
+    change = "" if rung.step != top.step else overrides_between(top, rung)
     return f"course.py study {rung.step} --validate --seeds 5" + (f' --change "{change}"' if change else "")
 
 
 def compared(below: Recipe, rung: Recipe, comparisons: int) -> str:
     """The second less the first, as the end of a line."""
     try:
-        found = compare.paired(search.validated(below), search.validated(rung))
+        found = comparison.paired(search_log.validated(below), search_log.validated(rung))
     except UserError:
         return "too few seeds in common"
     sure = "gain" if found.difference > 0 else "loss"
@@ -610,7 +617,7 @@ def compared(below: Recipe, rung: Recipe, comparisons: int) -> str:
 comparisons = len(rungs) - 1
 print(f"{'recorded':<11}{'rung':<34}{'seeds':>5}{'mean':>11}  difference, points (95 % interval)")
 for number, (title, rung) in enumerate(rungs):
-    values = search.validated(rung).values()
+    values = search_log.validated(rung).values()
     line = f"{'recorded':<11}{number} {title:<32}{len(values):>5}"
     if values:
         line += f"{statistics.fmean(values):>9.3f} %  "
@@ -630,7 +637,7 @@ print(f"{'recorded':<11}{'from the bottom to the top':<52}{compared(rungs[0][1],
 # luck of a seed does not survive a change of the recipe, and then only the shared images help.
 
 # %%
-scores = [search.validated(rung) for _, rung in rungs]
+scores = [search_log.validated(rung) for _, rung in rungs]
 figure, axis = plots.plt.subplots(figsize=(8, 3.4))
 for seed in sorted(set().union(*scores)):
     values = [by_seed.get(seed, math.nan) for by_seed in scores]  # a rung without this seed breaks the line
@@ -646,7 +653,7 @@ plots.show(figure, options.out, "ladder")
 
 # %%
 for epoch in (1, 2, 4, 6, 8, 10, 12, 14, top.epochs):
-    without, averaged = (search.validated(rungs[number][1], epoch).values() for number in (5, 6))
+    without, averaged = (search_log.validated(rungs[number][1], epoch).values() for number in (5, 6))
     if without and averaged:
         means = f"rung 5 {statistics.fmean(without):.2f} %   rung 6 {statistics.fmean(averaged):.2f} %"
         print(f"{'recorded':<11}epoch {epoch:>2}   {means}")
@@ -669,12 +676,14 @@ for epoch in (1, 2, 4, 6, 8, 10, 12, 14, top.epochs):
 # schedule, which is one step off from the course's, and cannot be repeated to the bit.
 
 # %%
-names = {difference(top, rung): f"rung {number}" for number, (_, rung) in enumerate(rungs) if rung.step == top.step}
-print(search.listing(top, names))
+names = {
+    overrides_between(top, rung): f"rung {number}" for number, (_, rung) in enumerate(rungs) if rung.step == top.step
+}
+print(search_log.listing(top, names))
 
 # %% [markdown]
 # **No test image was looked at in this search.** That does not rest on good intentions. With `--validate`,
-# `common/data.py` puts the 5,000 set-aside images in the place of the test images before it returns, so that the run
+# `common/data/digits.py` puts the 5,000 set-aside images in the place of the test images before it returns, so that the run
 # holds no test image that it could be measured on. The study refuses a `--change` without `--validate`, and writes
 # such runs into this log and nowhere else; tests hold both to it (`tests/test_data.py`, `tests/test_study.py`). One
 # door cannot be locked: anybody can run the lesson itself with another recipe and look. What keeps that out of the
@@ -703,8 +712,8 @@ print(search.listing(top, names))
 # teacher's own, or against the test loss.
 
 # %%
-loss_of = distill.loss_of(recipe, digits, options, device)
-history = loops.fit(model, train_batches, test_batches, recipe, options, checkpoint, loss_of)
+loss_of = distillation.make_loss(recipe, digits, options, device)
+history = training.fit(model, train_batches, test_batches, recipe, options, checkpoint, loss_of)
 
 # %%
 plots.show(plots.curves(history, bound=99.5), options.out, "curves")
@@ -720,8 +729,8 @@ plots.show(plots.curves(history, bound=99.5), options.out, "curves")
 
 # %%
 record = records.make(recipe, options, model, digits, history)
-print(report.verdict(targets, record, digits))
-report.save(options.out, record, model)
+print(records.verdict(targets, record, digits))
+records.save(options.out, record, model)
 
 # %% [markdown]
 # And the same weights with one look at each image. The nine ask for nine times the work, so whoever is in a hurry
@@ -731,7 +740,7 @@ report.save(options.out, record, model)
 if models.of(recipe) == top.step:
     hasty = models.build("S7/block4_one_look").to(device)
     hasty.load_state_dict(model.state_dict())
-    one_look = loops.evaluate(hasty, test_batches["held-out"])
+    one_look = training.evaluate(hasty, test_batches["held-out"])
     print(f"{'this run':<11}{'accuracy of these weights with one look':<56}{one_look.accuracy:>9.2f} %")
 
 # %% [markdown]
@@ -739,13 +748,13 @@ if models.of(recipe) == top.step:
 # three epochs:
 
 # %%
-print(report.recorded(top.step, targets))
+print(records.recorded(top.step, targets))
 
 # %% [markdown]
 # And the bars of this block, which are about all seeds together. A bar is met or it is missed, by however little.
 
 # %%
-print(report.bars(top.step, {"seeds": 10, "mean": 99.58, "minimum": 99.50, "last three": 99.45}))
+print(records.bars(top.step, {"seeds": 10, "mean": 99.58, "minimum": 99.50, "last three": 99.45}))
 
 # %% [markdown]
 # These test images have been met before. When the ladder still ended at rung 6, its ten seeds were held against the
@@ -762,7 +771,7 @@ if len(recorded_runs) > 1:
         seeds = {run["seed"]: records.accuracy(run) for run in records.runs(tested)}
         print(f"{'recorded':<11}{name:<8}" + " ".join(f"{accuracy:.2f}" for accuracy in seeds.values()))
         if name != "this":
-            found = compare.paired(seeds, compare.accuracies(top.step))
+            found = comparison.paired(seeds, comparison.accuracies(top.step))
             print(
                 f"{'recorded':<11}{'':<8}{found.seeds} seeds in common: {found.first:.2f} and {found.second:.2f} %, "
                 f"difference {found.difference:+.3f} points, 95 % interval {found.low:+.3f} to {found.high:+.3f}"
@@ -780,7 +789,7 @@ if len(recorded_runs) > 1:
 # ## The mistakes
 
 # %%
-log_probabilities = loops.predict(model, test_batches["held-out"])
+log_probabilities = training.predict(model, test_batches["held-out"])
 plots.show(plots.mistakes(digits.test_images, digits.test_labels, log_probabilities), options.out, "mistakes")
 
 # %% [markdown]
@@ -796,7 +805,7 @@ plots.show(plots.mistakes(digits.test_images, digits.test_labels, log_probabilit
 
 # %%
 predictions = log_probabilities.argmax(dim=1)
-block3 = loops.predict(models.load_trained("S7/block3").to(device), test_batches["held-out"]).argmax(dim=1)
+block3 = training.predict(models.load_trained("S7/block3").to(device), test_batches["held-out"]).argmax(dim=1)
 wrong_now, wrong_then = predictions != digits.test_labels, block3 != digits.test_labels
 repaired, new = int((wrong_then & ~wrong_now).sum()), int((wrong_now & ~wrong_then).sum())
 print(f"this run   images that both networks read wrongly          {int((wrong_then & wrong_now).sum())}")
@@ -977,7 +986,7 @@ check("a = 0.998, below one half", forgotten_after(0.998, 0.5), 347)
 #
 # 1 % takes ln(100) = 4.6 times 1 / (1 - a) steps, one half only 0.7 times as many as 1 / (1 - a). In a quick run of
 # 120 steps the first weights would still have a share of 0.998^119 = 0.79 in the end, were it not for the smaller
-# shares that `common/optim.py` keeps in the beginning.
+# shares that `common/training/optimizers.py` keeps in the beginning.
 #
 # </details>
 

@@ -82,12 +82,14 @@ import timeit
 import torch
 from torch import nn
 
-from common import bench, compare, ladder, loops, plots, records, roofline, ways
-from common.exercises import check
+from common import models, records, training
+from common.experiments import ablation, bench, roofline, variants
+from common.lesson import check, plots
+from common.records import comparison
 
 STEP = "S7/block3"
 batches, repeats = (2, 1) if options.quick else (bench.BATCHES[STEP], 4)
-device = loops.choose_device("cpu")
+device = training.choose_device("cpu")
 print(records.machine_line(device, options))
 
 # %% [markdown]
@@ -116,7 +118,7 @@ print(records.machine_line(device, options))
 # `Way()` is the source's way. Each line names a rung, what it changes, and whether the rungs above stand on it.
 
 # %%
-rungs = ladder.rungs(
+rungs = ablation.ablation_steps(
     [
         ("images decoded once", {"loader": "cached"}, True),
         ("no DataLoader", {"loader": "no DataLoader"}, True),
@@ -164,8 +166,8 @@ rungs = ladder.rungs(
 # innermost in the networks that have no BatchNorm of few channels on a large map, like those of S5 and S7 block 1.
 
 # %%
-measured = ladder.climb(STEP, rungs, repeats, batches)
-print(ladder.ladder_table(rungs, measured))
+measured = ablation.measure_ablation(STEP, rungs, repeats, batches)
+print(ablation.ablation_table(rungs, measured))
 
 # %% [markdown]
 # What compilers cost before the first step: the time of the first two batches. (The longest of the turns. What they
@@ -227,39 +229,39 @@ import inspect
 
 import numba
 
-from common import innermost, kernels
+from common.cpu_kernels import chwn, convolution
 
-print(inspect.getsource(kernels.short_lines.py_func))
+print(inspect.getsource(convolution.short_lines.py_func))
 
 
 # %% [markdown]
 # numba turns such a loop into machine code for the processor that it finds, with the innermost loop in vectors. But it
 # loads a vector of the map *and* one of the sum for each product, and stores the sum again. A core can load only as
 # many numbers in a cycle as it can multiply and add, so it computes at a third of its speed, at best. The loop that
-# the training uses (`weighted_sums` in `common/registers.py`) therefore works on a **block of sums**: four or five
+# the training uses (`weighted_sums` in `common/cpu_kernels/registers.py`) therefore works on a **block of sums**: four or five
 # output maps and, where a vector holds 16 numbers, 64 numbers of a line. The block stays in the processor's registers
 # until the sum over k is done. A number that is loaded serves a whole row or column of it, so that eight or nine loads
 # feed sixteen or twenty vectors of products. A compiler does not find that by itself. The same convolution three times, in thousand million operations a second:
 
 
 # %%
-@numba.njit(parallel=True, **kernels.OPTIONS)
+@numba.njit(parallel=True, **convolution.OPTIONS)
 def convolve_number_by_number(maps, weights, bias, out):
     """Maps [8, 26, 26, 64] with a 3x3 kernel's weights [72, 10] to out [10, 24, 24, 64]."""
-    window, flat = kernels.window(maps.shape, 3), maps.reshape(-1)
+    window, flat = convolution.window(maps.shape, 3), maps.reshape(-1)
     for y in numba.prange(out.shape[1]):
-        kernels.short_lines(flat, y * maps.shape[2] * maps.shape[3], window, weights, bias, 0, len(out), y, out)
+        convolution.short_lines(flat, y * maps.shape[2] * maps.shape[3], window, weights, bias, 0, len(out), y, out)
 
 
 maps, convolution = torch.randn(64, 8, 26, 26), nn.Conv2d(8, 10, 3)
 weight, bias = (parameter.detach().numpy() for parameter in convolution.parameters())
-lines = maps.permute(1, 2, 3, 0).contiguous().numpy(), kernels.forward_weights(weight), bias
+lines = maps.permute(1, 2, 3, 0).contiguous().numpy(), convolution.forward_weights(weight), bias
 out, operations = torch.empty(10, 24, 24, 64).numpy(), 2 * 8 * 9 * 10 * 24 * 24 * 64
 with torch.no_grad():
     for name, call in (
         ("PyTorch's", lambda: convolution(maps)),
         ("ours, number by number", lambda: convolve_number_by_number(*lines, out)),
-        ("ours, in blocks of sums", lambda: kernels.convolve(*lines, 3, out)),
+        ("ours, in blocks of sums", lambda: convolution.convolve(*lines, 3, out)),
     ):
         call()
         taken = statistics.median(timeit.repeat(call, number=1, repeat=3 if options.quick else 100))
@@ -267,10 +269,10 @@ with torch.no_grad():
 
 # %% [markdown]
 # Around the convolutions, two more things count. **Passes over memory**: ReLU and dropout follow on a line while it is
-# still in the nearest cache, BatchNorm needs one more pass, and its gradient another (`common/kernels_norm.py`,
-# `common/kernels_norm_gradient.py`). And **calls**: a step has some fifty such loops, and Python, PyTorch and autograd
+# still in the nearest cache, BatchNorm needs one more pass, and its gradient another (`common/cpu_kernels/batchnorm.py`,
+# `common/cpu_kernels/batchnorm.py`). And **calls**: a step has some fifty such loops, and Python, PyTorch and autograd
 # take longer to ask for one than some of them run. So everything that is equal in every step is prepared once
-# (`common/differentiable.py`), and all layers up to the last activation are one operation of autograd's.
+# (`common/cpu_kernels/autograd.py`), and all layers up to the last activation are one operation of autograd's.
 #
 # One of this network's blocks, forward and backward, in the three orders:
 
@@ -283,7 +285,7 @@ def block_milliseconds(order):
     if order == "channels innermost":
         block, inputs = (part.to(memory_format=torch.channels_last) for part in (block, inputs))
     if order == "batch innermost":
-        innermost.arrange(block)
+        chwn.use_chwn(block)
         inputs = inputs.permute(1, 2, 3, 0).contiguous().permute(3, 0, 1, 2)
     inputs.requires_grad_()
     gradient = torch.randn_like(block(inputs))
@@ -346,7 +348,7 @@ plots.show(figure, options.out, "ladder")
 
 # %%
 count = 256 if options.quick else 12_000
-loading = {workers: ways.augmented_images_per_second(STEP, count, workers) for workers in (None, 2)}
+loading = {workers: variants.augmented_images_per_second(STEP, count, workers) for workers in (None, 2)}
 print(f"{'measured':<11}{'in memory':<44}  {loading[None]:,.0f} images a second")
 print(f"{'measured':<11}{'DataLoader, 2 workers':<44}  {loading[2]:,.0f} images a second")
 
@@ -358,7 +360,7 @@ print(f"{'measured':<11}{'DataLoader, 2 workers':<44}  {loading[2]:,.0f} images 
 # after the fourth epoch should be that after the first, or hardly more.
 
 # %%
-default = bench.WAYS["default"]
+default = bench.VARIANTS["default"]
 sixth = 2 if options.quick else 156  # batches in a sixth of MNIST
 for sixths in (1, 2, 4, 6):
     run = bench.measure(STEP, default, sixths * sixth)
@@ -388,14 +390,14 @@ print(f"{'measured':<11}{'peak memory after each of four epochs':<44}  {megabyte
 #   whether the loss is still a number. To read a number, the processor must wait until all that it has asked for is
 #   done, and while it waits it asks for nothing.
 # - **default**: the forward pass, the loss and the backward pass are recorded once, as a **CUDA graph**, and replayed
-#   for each batch. Their hundreds of kernels follow each other without being asked for (`common.speed.Captured`).
+#   for each batch. Their hundreds of kernels follow each other without being asked for (`common.training.acceleration.CudaGraphStep`).
 # - **fused**, **bfloat16**, **compiled**: each on top of the default, to see whether it would help.
 #
 # If there is a GPU in your machine, here is what it needs for an epoch, measured once each, so that a difference of a
 # tenth means nothing:
 
 # %%
-for name, way in bench.GPU_WAYS.items():
+for name, way in bench.GPU_VARIANTS.items():
     on_the_gpu = "no GPU here"
     if torch.cuda.is_available() and options.quick and way.compiled:
         on_the_gpu = "not tried"
@@ -440,7 +442,7 @@ for name, accuracies in read.items():
     before = [records.accuracy(run, -epoch) for run in records.runs(trained[name]) for epoch in range(2, 7)]
     print(f"{'recorded':<11}{name:<18}{each} %; mean of the five epochs before {statistics.fmean(before):.2f} %")
 for name in ("batch innermost", "bfloat16", "float32 on a GPU"):
-    found = compare.paired(read["float32"], read[name])
+    found = comparison.paired(read["float32"], read[name])
     print(
         f"{'recorded':<11}{name:<18}mean difference {found.difference:+.2f} points over {found.seeds} seeds, "
         f"95 % interval {found.low:+.2f} to {found.high:+.2f} (paired by seed, Student's t)"
@@ -462,10 +464,10 @@ for name in ("batch innermost", "bfloat16", "float32 on a GPU"):
 # a time, and everything after it works on 12x12 and less:
 
 # %%
-from common import anatomy, models, sprint
+from common.experiments import time_to_accuracy
 
-for step in (STEP, "S8/sprint"):
-    rows = anatomy.layers(models.build(step))
+for step in (STEP, "S8/time_to_accuracy"):
+    rows = models.layer_rows(models.build(step))
     print(f"{step:<11}{sum(row.parameters for row in rows):>6,} parameters in layers that multiply")
     for row in rows:
         print(f"{'':<11}{row.name:<14}{'x'.join(map(str, row.shape)):>10}{row.multiply_adds:>12,} multiply-adds")
@@ -476,17 +478,17 @@ for step in (STEP, "S8/sprint"):
 # 99.50 %<!--S8/step2_frontier mean--> with 4,500<!--S8/step2_frontier parameters--> parameters, but its runs take
 # 6 minutes<!--S8/step2_frontier minutes-->. Here the recipe makes up for it. Block 3's source had a rate that never
 # falls. This one has one cycle of a high rate, weight decay on the kernels, digits that are moved and scaled, and a
-# running mean of the weights (`common/optim.py` has the formulas). With these, nine epochs of 128 images a batch do.
+# running mean of the weights (`common/training/optimizers.py` has the formulas). With these, nine epochs of 128 images a batch do.
 
 # %%
-print("\n".join(f"{name:<14}{value}" for name, value in vars(sprint.RECIPE).items()))
+print("\n".join(f"{name:<14}{value}" for name, value in vars(time_to_accuracy.RECIPE).items()))
 
 # %% [markdown]
-# `course.py sprint` runs the race: ten processes of ours and, half way, one of the source's. It takes about ten
+# `course.py time-to-accuracy` runs the race: ten processes of ours and, half way, one of the source's. It takes about ten
 # minutes, so here stands the recorded one. The seconds are those of whole processes.
 
 # %%
-print(sprint.text(json.loads(sprint.RECORDED.read_text(encoding="utf-8"))))
+print(time_to_accuracy.text(json.loads(time_to_accuracy.RECORDED.read_text(encoding="utf-8"))))
 
 # %% [markdown]
 # About three of our seconds are spent before the first batch and after the last: Python, PyTorch, reading and
@@ -502,7 +504,7 @@ print(sprint.text(json.loads(sprint.RECORDED.read_text(encoding="utf-8"))))
 # This machine, now, against the targets:
 
 # %%
-by_foot = [statistics.median(foot) for _, foot in ladder.gains(rungs, measured)]
+by_foot = [statistics.median(foot) for _, foot in ablation.gains(rungs, measured)]
 names = [rung.name for rung in rungs]
 by_default = by_foot[names.index("fused optimizer step")]
 memory = max(value or 0 for value in run["megabytes_after_each_epoch"])
@@ -519,9 +521,13 @@ for text, value, met in (
 # The last target is the recorded race's:
 
 # %%
-race = sprint.figures(json.loads(sprint.RECORDED.read_text(encoding="utf-8")))
+race = time_to_accuracy.figures(json.loads(time_to_accuracy.RECORDED.read_text(encoding="utf-8")))
 for text, value, met in (
-    (f"mean of {race['seeds']} seeds >= {sprint.BAR:.2f} %", f"{race['mean']:.3f} %", race["mean"] >= sprint.BAR),
+    (
+        f"mean of {race['seeds']} seeds >= {time_to_accuracy.BAR:.2f} %",
+        f"{race['mean']:.3f} %",
+        race["mean"] >= time_to_accuracy.BAR,
+    ),
     ("to 99.40 %, at least 12 times the source", f"{race['ratio']:.1f}", race["ratio"] >= 12),
 ):
     print(f"{'recorded':<11}{text:<44}  {value}  {'met' if met else 'missed'}")

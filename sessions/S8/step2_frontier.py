@@ -65,7 +65,7 @@ recipe = Recipe(
     nesterov=True,
     one_cycle=0.2,
     weight_decay=1e-4,
-    averaging=0.998,
+    ema_decay=0.998,
     augmentation=Augmentation(rotation=10, translation=0.08, scale=(0.9, 1.1), interpolation="bilinear"),
 )
 planned = recipe
@@ -85,14 +85,14 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from common import anatomy, compare, data, frontier, loops, models, plots, records, report, search
-from common.checkpoints import Checkpoint
-from common.exercises import check
-from common.loaders import InMemoryLoader
+from common import data, models, records, training
+from common.experiments import frontier
+from common.lesson import check, plots
+from common.records import comparison, search_log
 
-device = loops.choose_device(options.device)
+device = training.choose_device(options.device)
 digits = data.load(options.data, options.limit, options.validate)
-checkpoint = Checkpoint(options, recipe, digits, device)
+checkpoint = training.Checkpoint(options, recipe, digits, device)
 print(digits)
 print(records.machine_line(device, options))
 
@@ -103,7 +103,7 @@ print(records.machine_line(device, options))
 # tenth, anew in every epoch.
 
 # %%
-train_batches = InMemoryLoader(
+train_batches = data.InMemoryLoader(
     digits.train_images,
     digits.train_labels,
     recipe.batch_size,
@@ -112,9 +112,9 @@ train_batches = InMemoryLoader(
     seed=recipe.seed,
     device=device,
 )
-test_batches = {"held-out": InMemoryLoader(digits.test_images, digits.test_labels, batch_size=1000, device=device)}
+test_batches = {"held-out": data.InMemoryLoader(digits.test_images, digits.test_labels, batch_size=1000, device=device)}
 images, labels = next(
-    iter(InMemoryLoader(digits.train_images, digits.train_labels, 12, augmentation=recipe.augmentation))
+    iter(data.InMemoryLoader(digits.train_images, digits.train_labels, 12, augmentation=recipe.augmentation))
 )
 plots.show(plots.grid(images, [str(int(label)) for label in labels]), options.out, "augmentation")
 
@@ -136,10 +136,10 @@ print(models.source(planned.step))
 # with a rounded corner.
 
 # %%
-print(anatomy.summary(model))
+print(models.summary(model))
 
 # %%
-print(anatomy.table(model))
+print(models.layer_table(model))
 
 # %% [markdown]
 # ### The books
@@ -166,7 +166,7 @@ for name in SIZES:
     books = dict.fromkeys(KINDS, 0)
     for parameter_name, parameter in network.named_parameters():
         books[kind_of(parameter_name, parameter.shape)] += parameter.numel()
-    work = sum(row.multiply_adds for row in anatomy.layers(network))
+    work = sum(row.multiply_adds for row in models.layer_rows(network))
     columns = "".join(f"{books[kind]:>11,}" for kind in KINDS)
     print(f"{name:<20}{str(network.widths):<26}{columns}{sum(books.values()):>8,}{work:>15,}")
 
@@ -203,22 +203,22 @@ ALTERNATIVES = {
     "its convolutions used twice": "S8/frontier_shared_convolutions",
 }
 for title, name in ALTERNATIVES.items():
-    rows = anatomy.layers(models.build(name))
+    rows = models.layer_rows(models.build(name))
     work = sum(row.multiply_adds for row in rows)
     field = max(row.receptive_field for row in rows)
-    held = anatomy.count_parameters(models.build(name))
+    held = models.count_parameters(models.build(name))
     print(f"{title:<28}{held:>6,} parameters  {work:>8,} multiply-adds  receptive field {field}")
 
 # %%
-plain = search.validated(replace(planned, network=ALTERNATIVES["plain"]))
+plain = search_log.validated(replace(planned, network=ALTERNATIVES["plain"]))
 for title, name in ALTERNATIVES.items():
-    found = search.validated(replace(planned, network=name))
+    found = search_log.validated(replace(planned, network=name))
     if not found:
         print(f"{'recorded':<11}{title:<28}no runs yet")
         continue
     line = f"{'recorded':<11}{title:<28}{len(found)} seeds {statistics.fmean(found.values()):>8.2f} %"
     if found != plain and len(found.keys() & plain.keys()) > 1:
-        against = compare.paired(plain, found)
+        against = comparison.paired(plain, found)
         line += f"  {against.difference:+.2f} points, 95 % interval {against.low:+.2f} to {against.high:+.2f}"
     print(line)
 
@@ -244,7 +244,7 @@ def batch_against_running(name: str) -> list[float]:
         def note(norm: nn.BatchNorm2d, inputs: tuple) -> None:
             found.append((inputs[0].var(dim=(0, 2, 3)) / norm.running_var).mean().item())
 
-        batches = InMemoryLoader(digits.train_images[:512].cpu(), digits.train_labels[:512].cpu(), 64)
+        batches = data.InMemoryLoader(digits.train_images[:512].cpu(), digits.train_labels[:512].cpu(), 64)
         for _ in range(12):
             for some_images, _labels in batches:
                 network(some_images)
@@ -271,17 +271,17 @@ for title, name in ALTERNATIVES.items():
 # search with S7 block 3's network, on the same validation images, and were not tuned again for these.)
 
 # %%
-print(search.listing(planned))
+print(search_log.listing(planned))
 
 # %% [markdown]
 # ## Training
 #
 # The recipe: the rate rises to 0.2 over the first fifth of all steps and falls to nearly 0 over the rest (one cycle).
 # The momentum is Nesterov's, weight decay pulls on the kernels alone, and what is tested and saved is a running mean
-# of the weights with a memory of about 500 steps. `common/optim.py` has the formulas and where they come from.
+# of the weights with a memory of about 500 steps. `common/training/optimizers.py` has the formulas and where they come from.
 
 # %%
-history = loops.fit(model, train_batches, test_batches, recipe, options, checkpoint)
+history = training.fit(model, train_batches, test_batches, recipe, options, checkpoint)
 
 # %%
 plots.show(plots.curves(history, bound=99.40), options.out, "curves")
@@ -293,8 +293,8 @@ plots.show(plots.curves(history, bound=99.40), options.out, "curves")
 
 # %%
 record = records.make(recipe, options, model, digits, history)
-print(report.verdict(targets, record, digits))
-report.save(options.out, record, model)
+print(records.verdict(targets, record, digits))
+records.save(options.out, record, model)
 
 # %% [markdown]
 # The recorded runs of the four sizes, trained on all 60,000 images and measured on the test images after the last
@@ -302,8 +302,8 @@ report.save(options.out, record, model)
 
 # %%
 for name in SIZES:
-    print(f"{name}: {anatomy.count_parameters(models.build(name)):,} parameters")
-    print(report.recorded(name, ()))
+    print(f"{name}: {models.count_parameters(models.build(name)):,} parameters")
+    print(records.recorded(name, ()))
 
 # %% [markdown]
 # And the bars. They were set for 4,500 and 1,782 parameters. The lines of the two others hold the same accuracies
@@ -312,7 +312,7 @@ for name in SIZES:
 # %%
 for name, bound in zip(SIZES, (99.40, 99.40, 99.00, 99.00), strict=True):
     print(name)
-    print(report.bars(name, {"seeds": 5, "mean": bound}))
+    print(records.bars(name, {"seeds": 5, "mean": bound}))
 
 # %% [markdown]
 # ### The frontier
@@ -343,7 +343,7 @@ for point in frontier.PUBLISHED:
 # ## The mistakes
 
 # %%
-log_probabilities = loops.predict(model, test_batches["held-out"])
+log_probabilities = training.predict(model, test_batches["held-out"])
 plots.show(plots.mistakes(digits.test_images, digits.test_labels, log_probabilities), options.out, "mistakes")
 
 # %%

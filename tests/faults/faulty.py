@@ -15,7 +15,14 @@ LESSON = Path(__file__).with_name("small_lesson.py")
 CONTEXT = multiprocessing.get_context("forkserver") if os.name != "nt" else None
 if CONTEXT:
     CONTEXT.set_forkserver_preload(
-        ["common.report", "common.notebooks", "common.study", "common.loaders", "common.plots", "sklearn"]
+        [
+            "common.records.report",
+            "common.lesson.notebooks",
+            "common.experiments.study",
+            "common.data.loaders",
+            "common.lesson.plots",
+            "sklearn",
+        ]
     )
 
 
@@ -75,7 +82,7 @@ def _child(pipe, environment, fault, write, target, arguments, named):
 
     written, flush = [], os.fsync
 
-    def counting_fsync(file):  # common.files calls it once for each file
+    def counting_fsync(file):  # common.system.files calls it once for each file
         flush(file)
         written.append(file)
         if fault == "kill" and len(written) == write:
@@ -105,14 +112,14 @@ def lesson(*arguments):
 
 def study(root: Path, *asked: str, seeds: int = 2, jobs: int = 2):
     from common import records
-    from common import study as studies
+    from common.experiments import study as studies
 
     studies.ROOT = records.ROOT = root
     studies.Study("S7/block3", asked=asked).run(seeds, jobs)
 
 
 def notebooks(sessions: Path, reuse: bool = False):
-    from common import notebooks as module
+    from common.lesson import notebooks as module
 
     module.ROOT = sessions.parent
     module.update(sessions, reuse=reuse)
@@ -121,7 +128,7 @@ def notebooks(sessions: Path, reuse: bool = False):
 def figure(folder: Path, *captions: str):
     import torch
 
-    from common import plots
+    from common.lesson import plots
 
     plots.show(plots.grid(torch.zeros(len(captions), 28, 28), captions), folder, "blank")
 
@@ -130,7 +137,8 @@ def download(sums: dict, together=None, as_nobody: bool = False, **settings):
     """Get MNIST, which is what `sums` says, with other `settings`, and print its fingerprint."""
     import hashlib
 
-    from common import data, mnist_files
+    from common import data
+    from common.data import mnist_files
 
     if as_nobody and os.geteuid() == 0:
         os.seteuid(65534)  # root may write anywhere

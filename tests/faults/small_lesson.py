@@ -4,13 +4,15 @@
 # %%
 import torch
 
-from common import data, loops, models, records, report
-from common.checkpoints import Checkpoint
-from common.loaders import InMemoryLoader
+from common import data, models, records
+from common.data.loaders import InMemoryLoader
 from common.recipe import Augmentation, Recipe, command_line
+from common.records import report
+from common.training import loops
+from common.training.checkpoints import Checkpoint
 
 recipe = Recipe(
-    "S7/block3", epochs=6, batch_size=16, lr=0.02, momentum=0.8, averaging=0.9, augmentation=Augmentation(rotation=5)
+    "S7/block3", epochs=6, batch_size=16, lr=0.02, momentum=0.8, ema_decay=0.9, augmentation=Augmentation(rotation=5)
 )
 recipe, options = command_line(recipe)
 

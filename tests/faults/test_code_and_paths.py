@@ -15,8 +15,8 @@ import torch
 from test_hostile_input import few, result_or_sentence, resumed, saved  # noqa: F401 (fixtures)
 
 from common import models, records
-from common.errors import UserError
 from common.recipe import ROOT
+from common.system.errors import UserError
 
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no fork")
 REFUSED = "is damaged or holds more than weights and numbers, so it was not loaded"

@@ -14,11 +14,13 @@ import pytest
 import torch
 from jupyter_client.manager import start_new_kernel
 
-from common import data, files, loops, models, records
-from common.checkpoints import Checkpoint
-from common.errors import UserError
-from common.loaders import InMemoryLoader
+from common import data, models, records
+from common.data.loaders import InMemoryLoader
 from common.recipe import Options, Recipe
+from common.system import files
+from common.system.errors import UserError
+from common.training import loops
+from common.training.checkpoints import Checkpoint
 
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows has neither fork nor these signals")
 
@@ -68,7 +70,7 @@ seed, out = int(options["seed"]), pathlib.Path(options["out"])
 out.mkdir(parents=True, exist_ok=True)
 row = dict(epoch=1, test_correct=9_900 + seed, test_total=10_000, test_loss=0.5, train_correct=1, train_total=2)
 run = dict(seed=seed, protocol="held-out", seconds=1.0, history=[row])
-record = dict(step="S7/block3", recipe={}, source_sha256="a", data=dict(name="mnist"), parameters=1, runs=[run])
+record = dict(step="S7/block3", recipe={}, fingerprint="a", data=dict(name="mnist"), parameters=1, runs=[run])
 (out / "record.json").write_text(json.dumps(record))
 (out / "weights.safetensors").write_bytes(bytes([seed]) * 1000)
 """

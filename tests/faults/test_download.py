@@ -21,8 +21,9 @@ import pytest
 import torch
 from torchvision import datasets
 
-from common import data, mnist_files
-from common.errors import UserError
+from common import data
+from common.data import mnist_files
+from common.system.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")

@@ -6,6 +6,7 @@ checkpoints with code in them.
 
 import contextlib
 import copy
+import dataclasses
 import gzip
 import io
 import json
@@ -21,11 +22,14 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from common import changes, data, loops, models, record_form, records, report, study
-from common.checkpoints import Checkpoint
-from common.errors import UserError
-from common.loaders import InMemoryLoader
-from common.recipe import ROOT, Options, Recipe, command_line
+from common import data, models, records
+from common.data.loaders import InMemoryLoader
+from common.experiments import quotes, study
+from common.recipe import ROOT, Options, Recipe, command_line, overrides_between, with_overrides
+from common.records import report, schema
+from common.system.errors import UserError
+from common.training import loops
+from common.training.checkpoints import Checkpoint
 
 RECIPE = Recipe("S7/block3", epochs=2, batch_size=32, lr=0.02, momentum=0.9)
 forked = pytest.mark.skipif(os.name == "nt", reason="Windows cannot measure it so")
@@ -322,8 +326,8 @@ def root(tmp_path_factory):
         for seed in (1, 2)
     ]
     scored = {"correct": [5, 6], "total": 10, "loss": 0.5, "precision": "float32"}
-    trial = {"change": "", "recipe": {}, "runs": [{"seed": seed, **scored} for seed in (1, 2)]}
-    record = {"step": "S7/block3", "parameters": 7904, "source_sha256": "a", "data": {"name": "mnist"}}
+    trial = {"overrides": "", "recipe": {}, "runs": [{"seed": seed, **scored} for seed in (1, 2)]}
+    record = {"step": "S7/block3", "parameters": 7904, "fingerprint": "a", "data": {"name": "mnist"}}
     record |= {"runs": runs, "search": [trial]}
     record["weights"] = {"file": "weights/block3.safetensors", "seed": 1, "test_correct": 9, "test_total": 10}
     with pytest.MonkeyPatch.context() as patch:
@@ -337,7 +341,7 @@ def read_everywhere(query: str) -> None:
     """All that reads a record: whoever loads it may use it without another mistake."""
     record = records.load("S7/block3")
     report.recorded("S7/block3", ())
-    report.quote(query)
+    quotes.quote(query)
     if len({run["seed"] for run in records.runs(record)}) > 1:
         report.compare.text("S7/block3", "S7/block3")
     report.compare.accuracies("S7/block3:")
@@ -374,12 +378,12 @@ def test_queries(root, query):
     _, record = root
     records.write(records.path_of("S7/block3"), record)
     with result_or_sentence():
-        report.quote(query)
+        quotes.quote(query)
 
 
 def test_a_record_that_is_too_large_is_not_read(tmp_path):
     with (tmp_path / "record.json").open("wb") as file:
-        file.truncate(record_form.LARGEST + 1)
+        file.truncate(schema.LARGEST + 1)
     faulty.INJECTED.append("a large file")
     with pytest.raises(UserError, match="is damaged .it has over 16,777,216 bytes"):
         records.load(tmp_path / "record.json")
@@ -413,7 +417,7 @@ def test_a_path_in_a_record_writes_nothing_elsewhere(root):
 
 OPTIONS = "epochs seed batch-size device data limit protocol precision change validate compile quick resume out"
 OPTIONS = OPTIONS.split()
-FIELDS = ["lr", "epochs", "batch_size", "seed", "momentum", "lr_step", "lr_gamma", "nesterov", "one_cycle", "averaging"]
+FIELDS = ["lr", "epochs", "batch_size", "seed", "momentum", "lr_step", "lr_gamma", "nesterov", "one_cycle", "ema_decay"]
 AUGMENTED = ["scale", "interpolation", "rotation", "translation", "shear", "crop_probability", "crop_size"]
 FIELDS += [f"augmentation.{name}" for name in AUGMENTED]
 words = st.text(max_size=12) | st.sampled_from(
@@ -444,9 +448,9 @@ def test_command_lines_and_variables(given_arguments, given_variables):
 @given(several)
 def test_changes(text):
     with result_or_sentence():
-        recipe = changes.changed(RECIPE, text)
-        again = changes.changed(RECIPE, changes.difference(RECIPE, recipe))
-        assert changes.replace(again, seed=recipe.seed) == recipe  # a difference leaves the seed out
+        recipe = with_overrides(RECIPE, text)
+        again = with_overrides(RECIPE, overrides_between(RECIPE, recipe))
+        assert dataclasses.replace(again, seed=recipe.seed) == recipe  # a difference leaves the seed out
 
 
 numbers = st.sampled_from(["0", "1", "0.5", "1e-9", "28", "90", "1e30", "True", "None", "(0.01,100)", "'bilinear'"])
@@ -455,11 +459,11 @@ numbers = st.sampled_from(["0", "1", "0.5", "1e-9", "28", "90", "1e30", "True", 
 @given(st.lists(st.builds("{}={}".format, st.sampled_from(FIELDS), numbers), max_size=4).map(" ".join))
 def test_what_is_accepted_can_be_trained(few, text):
     with result_or_sentence():
-        recipe = changes.changed(RECIPE, text)
+        recipe = with_overrides(RECIPE, text)
         train_batches = InMemoryLoader(
             few.train_images, few.train_labels, min(recipe.batch_size, 64), augmentation=recipe.augmentation, seed=1
         )
-        recipe = changes.replace(recipe, epochs=1)
+        recipe = dataclasses.replace(recipe, epochs=1)
         test = {"held-out": InMemoryLoader(few.test_images, few.test_labels, 20)}
         torch.manual_seed(1)
         history = loops.fit(models.build("S7/block3"), train_batches, test, recipe, options(ROOT, False))

@@ -1,0 +1,188 @@
+"""How long an epoch takes, the sources' way and ours, side by side on this machine: `python -m common.experiments.bench`.
+
+Each measurement is a process of its own, so that nothing one way leaves behind (caches, an allocator's free list)
+helps or hurts another, and the ways take turns, so that a machine that slows down slows all of them. The images are
+random pixels: how long a batch takes does not depend on what is drawn, and the benchmark needs no network.
+"""
+
+import argparse
+import dataclasses
+import json
+import statistics
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.experiments.roofline import IMAGES, least_work, limit_seconds, machine
+from common.recipe import ROOT
+from common.system.errors import UserError
+from common.system.files import write_atomically
+
+RECORDED = ROOT / "sessions" / "S8" / "bench.json"  # the measurement that the texts quote
+RECORDED_GPU = RECORDED.with_name("bench_gpu.json")
+RECORDED_AMX = RECORDED.with_name("bench_amx.json")  # of a CPU with matrix units, before the batch was innermost
+GPU_TIMES = 5  # as many batches on a GPU
+BATCHES = {  # how many are timed: a few seconds' worth
+    "S5/step1_first_network": 4,
+    "S6/part2_step3_global_pooling": 40,
+    "S7/block3": 80,
+}
+
+
+@dataclass(frozen=True)
+class TrainingVariant:
+    """How an epoch is computed; the defaults are the sources' way. Every way follows the same recipe."""
+
+    loader: str = (
+        "DataLoader"  # or "cached", "no DataLoader" (common.experiments.variants), "in memory" (common.data.loaders)
+    )
+    read_each_batch: bool = True  # the sources print the loss and the accuracy after every batch
+    keep_memory: bool = False
+    fast_dropout: bool = False
+    pieces: bool = False
+    channels_innermost: bool | str = (
+        False  # or "where it helps": where `common.training.acceleration.optimize_memory_layout` expects it to
+    )
+    batch_innermost: bool = False  # where the network is one for `common.cpu_kernels.chwn`
+    fused_optimizer: bool | str = False  # or "with the batch innermost", as `common.training.loops.fit` has it
+    precision: str = "float32"
+    compiled: bool = False
+    captured: bool = False  # the passes replayed as a CUDA graph (`common.training.acceleration.CudaGraphStep`)
+    device: str = "cpu"
+    workers: int = 0  # processes that make the DataLoader's images
+
+
+SOURCES = TrainingVariant()
+IN_MEMORY = TrainingVariant(loader="in memory", read_each_batch=False)
+FLOAT32 = dataclasses.replace(
+    IN_MEMORY, keep_memory=True, fast_dropout=True, pieces=True, channels_innermost="where it helps"
+)
+VARIANTS = {  # of each step: the columns of the table; "default" is what `common.training.loops.fit` does
+    "sources": SOURCES,
+    "float32": FLOAT32,
+    "default": dataclasses.replace(
+        FLOAT32, precision="auto", batch_innermost=True, fused_optimizer="with the batch innermost"
+    ),
+    "compiled": dataclasses.replace(FLOAT32, precision="auto", compiled=True),
+}
+GPU_SOURCES = TrainingVariant(device="cuda", workers=4)  # on a GPU such notebooks have four workers, and pinned memory
+GPU_DEFAULT = dataclasses.replace(GPU_SOURCES, loader="in memory", workers=0, read_each_batch=False, captured=True)
+GPU_VARIANTS = {  # the same for a GPU, rung by rung; the last three are tried on top of the default
+    "sources": GPU_SOURCES,
+    "resident": dataclasses.replace(GPU_DEFAULT, read_each_batch=True, captured=False),
+    "unread": dataclasses.replace(GPU_DEFAULT, captured=False),
+    "default": GPU_DEFAULT,
+    "fused": dataclasses.replace(GPU_DEFAULT, fused_optimizer=True),
+    "bfloat16": dataclasses.replace(GPU_DEFAULT, precision="bfloat16"),
+    "compiled": dataclasses.replace(GPU_DEFAULT, compiled=True),
+}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line: print the table, write the JSON file."""
+    parser = argparse.ArgumentParser(prog="course.py bench", description=__doc__.split(":")[0] + ".")
+    parser.add_argument("--repeats", type=int, default=3, help="measurements of each way (default: 3)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="cpu (the default) or cuda")
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "bench.json", help="default: runs/bench.json")
+    parser.add_argument("--record", action="store_true", help="write sessions/S8/bench.json or bench_gpu.json")
+    options = parser.parse_args(arguments)
+    if options.repeats < 1:
+        raise UserError(f"--repeats must be at least 1, not {options.repeats}.")
+    if options.device == "cuda":
+        from common.training import loops
+
+        loops.choose_device("cuda")  # or one sentence, before anything is measured
+    result = compare(options.repeats, options.device)
+    print(table(result))
+    recorded = RECORDED if options.device == "cpu" else RECORDED_GPU
+    write_atomically(recorded if options.record else options.out, json.dumps(result, indent=1) + "\n")
+
+
+def compare(repeats: int, device: str = "cpu") -> dict:
+    """Every step's ways in turn, `repeats` times, and what the machine can do at best."""
+    steps = {}
+    for step, batches in BATCHES.items():
+        ways = ways_of(step, device)
+        runs = {name: [] for name in ways}
+        for _ in range(repeats):
+            for name, way in ways.items():
+                runs[name].append(measure(step, way, batches if device == "cpu" else GPU_TIMES * batches))
+                said = f"{step} {name}: {short(runs[name][-1]['seconds'])} s an epoch"
+                print(f"{'measured':<11}{said}", file=sys.stderr)
+        steps[step] = {"variants": runs, **least_work(step)}
+    return {**machine(device), "steps": steps}
+
+
+def ways_of(step: str, device: str) -> dict[str, TrainingVariant]:
+    """The ways that are compared: all of them for S7, fewer for the others, to save time.
+
+    A compiler's start takes longer than all other measurements of a step.
+    """
+    if step.startswith("S7"):
+        return VARIANTS if device == "cpu" else GPU_VARIANTS
+    if device == "cpu":
+        return {name: way for name, way in VARIANTS.items() if name != "compiled"}
+    return {name: GPU_VARIANTS[name] for name in ("sources", "default")}
+
+
+def table(result: dict) -> str:
+    """The comparison as aligned text: medians, with minimum and maximum in brackets."""
+    lines = [
+        f"{'seconds an epoch of 60,000 images':<40}{'median (min-max)':>22}{'ratio':>7}{'images/s':>10}"
+        f"{'of the limit':>14}{'memory':>10}"
+    ]
+    for step, measured in result["steps"].items():
+        for name, runs in measured["variants"].items():
+            line, seconds = figures(result, step, name), sorted(run["seconds"] for run in runs)
+            spread = f"{short(line['seconds'])} ({short(seconds[0])}-{short(seconds[-1])})"
+            limit = f"{line['limit']:.0f}" if line["limit"] >= 1 else f"{line['limit']:.1f}"
+            lines.append(
+                f"{step + ', ' + name:<40}{spread:>22}{line['ratio']:>7.1f}{IMAGES / line['seconds']:>10,.0f}"
+                f"{limit:>12} %{line['memory']:>7.0f} MB"
+            )
+    lines.append(
+        f"{result['device']}, {result['threads']} threads, {result['machine']}, torch {result['torch']}; "
+        f"matrix product {result['float32_flops'] / 1e9:.0f} GFLOP/s in float32, "
+        f"{result['bfloat16_flops'] / 1e9:.0f} in bfloat16; "
+        f"copy {result['copy_bytes_per_second'] / 1e9:.0f} GB/s"
+    )
+    return "\n".join(lines)
+
+
+def figures(result: dict, step: str, name: str) -> dict[str, float]:
+    """One line of the table: median seconds, times the sources, per cent of the machine's limit, peak megabytes."""
+    measured = result["steps"][step]
+    runs = measured["variants"][name]
+    seconds = median(runs)
+    return {
+        "seconds": seconds,
+        "ratio": median(measured["variants"]["sources"]) / seconds,
+        "limit": 100 * limit_seconds(measured, result, runs[0]["precision"]) / seconds,
+        "memory": max(run["peak_megabytes"] or 0 for run in runs),
+    }
+
+
+def short(seconds: float) -> str:
+    """The seconds with as many decimals as they need to be told apart."""
+    return f"{seconds:.1f}" if seconds >= 2 else f"{seconds:.2f}"
+
+
+def median(runs: list[dict]) -> float:
+    """The median of the runs' seconds."""
+    return statistics.median(run["seconds"] for run in runs)
+
+
+def measure(step: str, way: TrainingVariant, batches: int, epochs: int = 1) -> dict:
+    """In a process of its own, what `common.experiments.variants.time_epoch` measures. Raises UserError when it fails."""
+    request = json.dumps({"step": step, "way": dataclasses.asdict(way), "batches": batches, "epochs": epochs})
+    command = [sys.executable, "-m", "common.experiments.variants", request]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.stderr.write(done.stderr)
+        raise UserError(f"The measurement of {step}, {way}, failed (see above).")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""The numbers that texts quote from the records, and the command that brings them up to date: `course.py report`."""
+
+import argparse
+import json
+import re
+import statistics
+from pathlib import Path
+
+from common import records
+from common.experiments import bench, frontier, time_to_accuracy
+from common.recipe import ROOT
+from common.records import comparison
+from common.system.errors import UserError
+from common.system.files import write_atomically
+
+# A number with its unit, directly followed by the query it answers in an HTML comment, which no renderer shows.
+QUOTED = re.compile(
+    r"(?:\?|\d[\d,.]*)(?: %| points| minutes| seconds| times| MB)?"
+    r"<!--(?P<query>(?:bench (?:gpu |amx )?)?S\d[^>]*?|time_to_accuracy \w+)-->"
+)
+
+
+def quote(query: str) -> str:
+    """The number that a query names, as the texts print it. Raises UserError for a query that makes no sense.
+
+    A query is `STEP [source] QUANTITY [at EPOCH]`: a quantity over the recorded seeds, by the source's protocol where
+    it says so, at the last epoch where it does not say which; for example `S7/block3 source mean at 13`. `wrong` is the
+    mean number of mistakes in 10,000 images, `low` and `high` bound the 95 % interval of the mean, `lowest3` and
+    `lowest5` are the lowest accuracies of any seed in its last epochs, `gap` how far the source's protocol lies above
+    the held-out one, `training` the accuracy on training images as they were seen, `best` the mean of each seed's best
+    epoch, and `flattery` how far that lies above the mean of the last. `bench STEP WAY QUANTITY` is a number of the
+    recorded benchmark: `seconds`, `ratio`, `limit` or `memory` of one of `common.experiments.bench.VARIANTS`; `bench gpu ...` is one of
+    the GPU's, of `GPU_VARIANTS`, and `bench amx ...` one of a CPU's with matrix units. `time_to_accuracy QUANTITY` is a number of the
+    recorded race to 99.40 %, as `common.experiments.time_to_accuracy.figures` names them.
+    """
+    try:
+        return _quoted(query)
+    except (ValueError, LookupError, TypeError, ArithmeticError) as error:  # UserError is none of these
+        raise UserError(f"What is recorded does not answer {query!r} ({error}).") from error
+
+
+def _quoted(query: str) -> str:
+    if query.startswith("time_to_accuracy "):
+        return _raced(query.removeprefix("time_to_accuracy "))
+    timed = re.fullmatch(r"bench (gpu |amx )?(S\d+/\w+) (\w+) (\w+)", query)
+    if timed:
+        return _benchmarked(*timed.groups())
+    found = re.fullmatch(r"(S\d+/\w+)( source)? (\w+)(?: at (\d+))?", query)
+    if not found:
+        raise UserError(f"A number's source must read `STEP [source] QUANTITY [at EPOCH]`, not {query!r}.")
+    step, source, quantity, epoch = found.groups()
+    record, protocol = records.load(step), "source" if source else "held-out"
+    summary = records.summarise(record, protocol, int(epoch) if epoch else -1)
+    runs = records.runs(record, protocol)
+    quotable = {
+        "mean": f"{summary.mean:.2f} %",
+        "deviation": f"{summary.deviation:.2f} points",
+        "minimum": f"{summary.minimum:.2f} %",
+        "maximum": f"{summary.maximum:.2f} %",
+        "spread": f"{summary.maximum - summary.minimum:.2f} points",
+        "wrong": f"{100 * (100 - summary.mean):.0f}",
+        "training": f"{records.training_accuracy(record):.2f} %",
+        "seeds": f"{len(runs)}",
+        "epochs": f"{len(runs[0]['history'])}",
+        "parameters": f"{record['parameters']:,}",
+        "minutes": f"{statistics.fmean(run['seconds'] for run in runs) / 60:.0f} minutes",
+    }
+    best = statistics.fmean(max(records.accuracy(run, row["epoch"]) for row in run["history"]) for run in runs)
+    low, high = comparison.interval(summary.accuracies)
+    quotable |= {"low": f"{low:.2f} %", "high": f"{high:.2f} %"}
+    quotable |= {f"lowest{last}": f"{comparison.lowest(runs, last):.2f} %" for last in (3, 5)}
+    quotable |= {"best": f"{best:.2f} %", "flattery": f"{best - records.summarise(record, protocol).mean:.2f} points"}
+    if quantity == "gap":
+        return f"{records.summarise(record, 'source').mean - records.summarise(record).mean:.2f} points"
+    if quantity not in quotable:
+        raise UserError(f"There is no number {quantity!r} of a step; there is gap, {', '.join(quotable)}.")
+    return quotable[quantity]
+
+
+def _benchmarked(which: str | None, step: str, way: str, quantity: str) -> str:
+    forms = {"seconds": "{} seconds", "ratio": "{:.1f} times", "limit": "{:.0f} %", "memory": "{:,.0f} MB"}
+    path = {None: bench.RECORDED, "gpu ": bench.RECORDED_GPU, "amx ": bench.RECORDED_AMX}[which]
+    result = json.loads(path.read_text(encoding="utf-8"))
+    if way not in result["steps"].get(step, {}).get("variants", {}) or quantity not in forms:
+        raise UserError(f"The recorded benchmark has no number {quantity!r} of {way!r} for the step {step}.")
+    value = bench.figures(result, step, way)[quantity]
+    return forms[quantity].format(bench.short(value) if quantity == "seconds" else value)
+
+
+def _raced(quantity: str) -> str:
+    figures = time_to_accuracy.figures(json.loads(time_to_accuracy.RECORDED.read_text(encoding="utf-8")))
+    forms = {"ratio": "{:.1f} times"} | dict.fromkeys(("seconds", "source_seconds"), "{:.1f} seconds")
+    form = "{:,}" if type(figures[quantity]) is int else "{:.2f} %"
+    return forms.get(quantity, form).format(figures[quantity])
+
+
+def fill(text: str) -> str:
+    """The text with each number that names its source, as in `99.31 %<!--S7/block3 mean-->`, set from the record."""
+    return QUOTED.sub(lambda found: f"{quote(found['query'])}<!--{found['query']}-->", text)
+
+
+def texts(root: Path = ROOT) -> list[Path]:
+    """The files whose numbers come from records: the READMEs and the lessons."""
+    return [root / "README.md", *sorted(root.glob("sessions/S*/**/README.md")), *sorted(root.glob("sessions/S*/*.py"))]
+
+
+def main() -> None:
+    """Write today's numbers into every text that quotes a record."""
+    argparse.ArgumentParser(prog="course.py report", description=main.__doc__).parse_args()
+    for path in texts():
+        text = path.read_text(encoding="utf-8")
+        if (filled := fill(text)) != text:
+            write_atomically(path, filled)
+            print(f"{path.relative_to(ROOT)}: numbers brought up to date")
+    if frontier.write():
+        print(f"{frontier.PICTURE.relative_to(ROOT)}: drawn again")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,237 @@
+"""Run a step over several seeds and gather its record: `python -m common.experiments.study S7/block3 --seeds 3`.
+
+Each seed is the step's own script in a process of its own, so that the record can only hold what a student would get;
+several run side by side and share the cores. A finished seed is written to the step's record at once; run again, the
+study goes on with the seeds that are missing, and in these with the epoch that is missing.
+
+With --validate nothing is trained on all images or measured on a test image: the runs train on 55,000 images, are
+measured on the 5,000 others, and go into the record's log of the search. Tuning may look at nothing else.
+
+With --network NAME the step's recipe trains another of the networks in `common.models`; the record is named after it.
+"""
+
+import argparse
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from common import models, records
+from common.lesson.notebooks import kernel_environment
+from common.recipe import ROOT
+from common.records import comparison, search_log
+from common.system import locks
+from common.system.errors import UserError
+from common.system.files import write_together
+
+EPOCH = re.compile(r"epoch +\d+/(\d+) ")  # how `common.training.loops.log_line` begins
+
+
+class InterruptedStudyError(UserError):
+    """Ctrl-C: nothing is lost."""
+
+    exit_code = 130  # 128 + SIGINT, as shells expect
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line of the study."""
+    parser = argparse.ArgumentParser(prog="course.py study", description=__doc__.split(":")[0] + ".")
+    add = parser.add_argument
+    add("step", nargs="?", help="S7/block3, or the path of its script")
+    add("--seeds", type=int, default=3, help="seeds 1 to SEEDS (default: 3)")
+    add("--jobs", type=int, default=0, help="how many at once (default: one for each core, at most 8; 4 on a GPU)")
+    add("--validate", action="store_true", help="measure on 5,000 training images, for the log of the search")
+    add("--change", default="", metavar="'NAME=VALUE ...'", help="with --validate: other values in the recipe")
+    add("--network", default="", help="train this network by the step's recipe; it gets a record of its own")
+    add("--anew", action="store_true", help="first forget these runs, recorded or broken off")
+    add("--compare", nargs=2, metavar=("A", "B"), help=comparison.HELP)
+    options = parser.parse_args(arguments)
+    if options.compare:
+        print(comparison.text(*options.compare))
+        return
+    if not options.step:
+        raise UserError("The study needs a step, such as S7/block3, or --compare with two of them.")
+    if options.seeds < 1 or options.jobs < 0:
+        raise UserError("--seeds must be at least 1, and --jobs at least 0.")
+    study = Study(options.step, options.validate, options.change, options.network)
+    if options.anew:
+        study.forget()
+    study.run(options.seeds, options.jobs)
+
+
+class Study:
+    """One step by its own recipe, with its own network or another, or on the validation images by a changed recipe."""
+
+    def __init__(
+        self,
+        step: str,
+        validate: bool = False,
+        change: str = "",
+        network: str = "",
+        asked: tuple[str, ...] = ("--data=mnist",),
+    ):
+        """Raises UserError for an unknown step or network, and for a change that would be measured on the test images.
+
+        `asked` are the lesson's options beside those of the study: a test asks for few images of the built-in digits.
+        """
+        self.step = "/".join(Path(step).parts[-2:]).removesuffix(".py")
+        self.name = network or self.step
+        self.record = records.path_of(self.name)
+        self.lesson = ROOT / "sessions" / f"{self.step}.py"
+        if not self.lesson.exists():
+            raise UserError(f"There is no step {self.step}: {self.lesson} is missing.")
+        if change and not validate:
+            raise UserError("--change needs --validate: what is only tried is measured on the validation images.")
+        if network and validate:
+            raise UserError(f"--validate logs a network with its step; use --change \"network='{network}'\".")
+        if network and (ROOT / "sessions" / f"{network}.py").exists():
+            raise UserError(f"{network} is a step of its own, with its own recipe; study it without --network.")
+        if network:
+            models.build(network)
+        self.asked = asked
+        self.validate, self.title = validate, f"{self.name} {change}".strip()
+        self.change = f"network='{network}'" if network else change
+        self.folder = ROOT / "runs" / "study" / self.name  # seed 1's checkpoint in it holds a whole run of the lesson
+        if validate:
+            self.folder = self.folder / "validation" / _file_name(change or "recipe")
+        self.running: list[subprocess.Popen] = []
+        self.stopped = False
+
+    def forget(self) -> None:
+        """Drop the recorded runs, or with `validate` those of this change in the log, and what is left of them."""
+        if self.record.exists():
+            record = records.load(self.record)
+            kept = search_log.without(record, self.change) if self.validate else records.without_runs(record)
+            records.write(self.record, kept)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def run(self, seeds: int, jobs: int = 0) -> None:
+        """Train the seeds from 1 to `seeds` that are missing, `jobs` at a time; a finished one is recorded at once."""
+        missing = [seed for seed in range(1, seeds + 1) if not self._is_recorded(seed)]
+        print(f"{self.title}: {seeds - len(missing)} of {seeds} seeds recorded already", flush=True)
+        jobs = max(1, min(jobs or default_jobs(), len(missing)))
+        with tqdm(unit="epoch", disable=None) as bar, ThreadPoolExecutor(jobs) as pool:
+
+            def advance(epochs: int) -> None:
+                bar.total = len(missing) * epochs
+                bar.update()
+
+            work = [pool.submit(self._train, seed, max(1, cores() // jobs), advance) for seed in missing]
+            try:
+                for one in work:
+                    one.result()
+            except BaseException as error:
+                pool.shutdown(wait=False, cancel_futures=True)
+                for process in self.running:
+                    process.terminate()
+                if isinstance(error, KeyboardInterrupt):
+                    raise InterruptedStudyError("Interrupted; the same command goes on where it stopped.") from None
+                raise
+
+    def _is_recorded(self, seed: int) -> bool:
+        if not self.record.exists():
+            return False
+        record = records.load(self.record)
+        if not self.validate:
+            return any(run["seed"] == seed for run in record["runs"])
+        return seed in search_log.accuracies(search_log.trial(record, self.change))
+
+    def _train(self, seed: int, threads: int, advance) -> None:
+        """Train one seed in a process of its own, from its last checkpoint where there is one, and record it."""
+        if self.stopped:
+            return
+        out = self.folder / f"seed-{seed}"
+        command = [sys.executable, "-m", "common.system.child", str(self.lesson)]  # it must not outlive a killed study
+        command += [*self.asked, f"--seed={seed}", f"--out={out}"]
+        command += [f"--change={self.change}", "--validate" if self.validate else "--protocol=both"]
+        if (out / "checkpoint.pt").exists():
+            command.append("--resume")
+        environment = {"OMP_NUM_THREADS": str(threads)} | kernel_environment(quick=False)
+        log = []
+        with subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+        ) as process:
+            self.running.append(process)
+            for line in process.stdout:
+                log.append(line)
+                if epoch := EPOCH.match(line):
+                    advance(int(epoch[1]))
+        if process.returncode != 0:
+            self.stopped = True
+            said = "".join(log[-20:])
+            way_out = "; --anew forgets what was broken off" if "--resume" in command else ""
+            raise UserError(
+                f"{said}The study stopped: {self.title} with seed {seed} failed. Finished seeds are recorded{way_out}."
+            )
+        if not (out / "record.json").exists():
+            raise UserError(f"The step {self.step} writes no record: it trains no network that a study could compare.")
+        self._add(records.load(out / "record.json"))
+        tqdm.write(f"{self.title}, seed {seed}: recorded")
+
+    def _add(self, found: dict) -> None:
+        """Add a finished run to the step's record, which another study may have changed in the meantime."""
+        with locks.wait_for_lock(ROOT / "runs" / "study" / f"{self.name}.lock"):
+            record = records.load_if_any(self.name) | {"step": self.step}
+            beside = {}
+            if self.validate:
+                record = search_log.add(record, self.change, found)
+            else:
+                record = records.add_runs(record, found, self.record)
+                record["weights"], beside = self._keep_weights(record)
+                record["summary"] = comparison.summary(record)
+            write_together({**beside, self.record: records.as_text(record)})
+
+    def _keep_weights(self, record: dict) -> tuple[dict, dict[Path, bytes]]:
+        """What the record says of the weights of the seed nearest the mean, and what is to be written beside it."""
+        session, name = self.name.split("/")
+        target = ROOT / "sessions" / session / "weights" / f"{name}.safetensors"
+        mean, kept = records.summarise(record).mean, record.get("weights")
+
+        def trained(run: dict) -> Path:
+            return self.folder / f"seed-{run['seed']}" / "weights.safetensors"
+
+        def is_kept(run: dict) -> bool:
+            return kept is not None and kept["seed"] == run["seed"]
+
+        at_hand = [run for run in records.runs(record) if is_kept(run) or trained(run).exists()]
+        nearest = min(at_hand, key=lambda run: abs(records.accuracy(run) - mean))
+        if not trained(nearest).exists():
+            return kept, {}
+        last = nearest["history"][-1]
+        counts = {"test_correct": last["test_correct"], "test_total": last["test_total"]}
+        # Kept weights are written again: a study that was killed between its two files may have left others there.
+        said = {"file": f"weights/{name}.safetensors", "seed": nearest["seed"], **counts}
+        return said, {target: trained(nearest).read_bytes()}
+
+
+def _file_name(change: str) -> str:
+    """A folder's name for this change; of a long one, of which file systems take 255 bytes, the end becomes a hash."""
+    name = re.sub(r"[^\w.=-]+", "_", change)
+    return name if len(name.encode()) <= 200 else f"{name[:180]}-{hashlib.sha256(change.encode()).hexdigest()[:12]}"
+
+
+def default_jobs() -> int:
+    """How many runs share this machine: one for each core, where a second thread gains little; on a GPU four."""
+    return 4 if torch.cuda.is_available() else min(8, cores())
+
+
+def cores() -> int:
+    """The processor's cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,310 @@
+"""The course's own networks, in the form of `common.models.s7`: one plain class each, named after their step.
+
+A network that differs from another in one thing, for a comparison, is a subclass of it.
+"""
+
+from torch import Tensor, nn
+
+from common.cpu_kernels.dropout import Dropout
+from common.models.layers import Twice, TwiceNormalised
+from common.models.test_time_augmentation import predict_with_tta
+
+
+class S6Part2Step2Fixed(nn.Module):
+    """11,050 parameters: the strided network with ten logits, and nothing between the last convolution and them."""
+
+    def __init__(self):
+        super().__init__()
+
+        def convolution(inputs, stride=1):
+            return nn.Sequential(nn.Conv2d(inputs, 16, 3, stride, padding=1), nn.ReLU(), nn.BatchNorm2d(16))
+
+        self.layers = nn.Sequential(  # [1, 28, 28]
+            convolution(1),  # [16, 28, 28]
+            convolution(16, stride=2),  # [16, 14, 14]
+            nn.MaxPool2d(2),  # [16, 7, 7]
+            Dropout(0.25),
+            convolution(16),  # [16, 7, 7]
+            convolution(16, stride=2),  # [16, 4, 4]
+            nn.MaxPool2d(2),  # [16, 2, 2]
+            Dropout(0.25),
+            convolution(16),  # [16, 2, 2]
+            nn.Conv2d(16, 10, 3, stride=2, padding=1),  # [10, 1, 1]
+            nn.Flatten(),  # [10]
+            nn.LogSoftmax(dim=1),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layers(images)
+
+
+class S7Block4Dense(nn.Module):
+    """7,904 parameters: block 3's network without its dropout."""
+
+    def __init__(self):
+        super().__init__()
+
+        def convolution(inputs, outputs, kernel_size, padding=0):
+            return nn.Sequential(
+                nn.Conv2d(inputs, outputs, kernel_size, padding=padding, bias=False), nn.ReLU(), nn.BatchNorm2d(outputs)
+            )
+
+        self.layers = nn.Sequential(  # [1, 28, 28]
+            convolution(1, 32, 3),  # [32, 26, 26]
+            convolution(32, 8, 1),  # [8, 26, 26]
+            convolution(8, 10, 3),  # [10, 24, 24]
+            nn.MaxPool2d(2),  # [10, 12, 12]
+            convolution(10, 16, 3, padding=1),  # [16, 12, 12]
+            convolution(16, 10, 1),  # [10, 12, 12]
+            convolution(10, 10, 3),  # [10, 10, 10]
+            convolution(10, 16, 3),  # [16, 8, 8]
+            convolution(16, 16, 3),  # [16, 6, 6]
+            nn.AvgPool2d(6),  # [16, 1, 1]
+            nn.Conv2d(16, 10, 1, bias=False),  # [10, 1, 1]
+            nn.Flatten(),  # [10]
+            nn.LogSoftmax(dim=1),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layers(images)
+
+
+class S7Block4OneLook(nn.Module):
+    """7,552 parameters: separable convolutions, a 3x3 kernel for each channel and then 1x1 kernels that mix them."""
+
+    activation = nn.SiLU
+
+    def __init__(self):
+        super().__init__()
+
+        def separable(inputs, outputs, padding):
+            return nn.Sequential(
+                nn.Conv2d(inputs, inputs, 3, padding=padding, groups=inputs, bias=False),
+                nn.BatchNorm2d(inputs),
+                nn.Conv2d(inputs, outputs, 1, bias=False),
+                nn.BatchNorm2d(outputs),
+                self.activation(),
+            )
+
+        self.layers = nn.Sequential(  # [1, 28, 28]
+            nn.Sequential(nn.Conv2d(1, 16, 3, bias=False), nn.BatchNorm2d(16), self.activation()),  # [16, 26, 26]
+            separable(16, 24, padding=0),  # [24, 24, 24]
+            nn.MaxPool2d(2),  # [24, 12, 12]
+            separable(24, 32, padding=1),  # [32, 12, 12]
+            separable(32, 32, padding=1),  # [32, 12, 12]
+            nn.MaxPool2d(2),  # [32, 6, 6]
+            separable(32, 40, padding=1),  # [40, 6, 6]
+            separable(40, 40, padding=0),  # [40, 4, 4]
+            nn.AvgPool2d(4),  # [40, 1, 1]
+            nn.Conv2d(40, 10, 1, bias=False),  # [10, 1, 1]
+            nn.Flatten(),  # [10]
+            nn.LogSoftmax(dim=1),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layers(images)
+
+
+class S7Block4(S7Block4OneLook):
+    """The same 7,552 parameters, which in a test look at each image several times (`common.models.test_time_augmentation.VIEWS`)."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images) if self.training else predict_with_tta(super().forward, images)
+
+
+class S7Block4ReLU(S7Block4OneLook):
+    """Block 4's network with the sources' activation, for the ladder."""
+
+    activation = nn.ReLU
+
+
+class S7Teacher(nn.Module):
+    """288,160 parameters, all in dense 3x3 convolutions: too large for the assignment, and made to teach (block 4)."""
+
+    def __init__(self):
+        super().__init__()
+
+        def convolution(inputs, outputs, padding):
+            kernels = nn.Conv2d(inputs, outputs, 3, padding=padding, bias=False)
+            return nn.Sequential(kernels, nn.BatchNorm2d(outputs), nn.SiLU())
+
+        self.layers = nn.Sequential(  # [1, 28, 28]
+            convolution(1, 32, padding=0),  # [32, 26, 26]
+            convolution(32, 32, padding=0),  # [32, 24, 24]
+            nn.MaxPool2d(2),  # [32, 12, 12]
+            convolution(32, 64, padding=1),  # [64, 12, 12]
+            convolution(64, 64, padding=1),  # [64, 12, 12]
+            nn.MaxPool2d(2),  # [64, 6, 6]
+            convolution(64, 128, padding=1),  # [128, 6, 6]
+            convolution(128, 128, padding=0),  # [128, 4, 4]
+            nn.AvgPool2d(4),  # [128, 1, 1]
+            nn.Conv2d(128, 10, 1, bias=False),  # [10, 1, 1]
+            nn.Flatten(),  # [10]
+            nn.LogSoftmax(dim=1),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layers(images)
+
+
+class S6Part2Step4(nn.Module):
+    """19,760 parameters: separable convolutions on three scales, one average; several looks in a test."""
+
+    dropout = 0.1
+
+    def __init__(self):
+        super().__init__()
+
+        def separable(inputs, outputs, padding):
+            return nn.Sequential(
+                nn.Conv2d(inputs, inputs, 3, padding=padding, groups=inputs, bias=False),
+                nn.BatchNorm2d(inputs),
+                nn.Conv2d(inputs, outputs, 1, bias=False),
+                nn.BatchNorm2d(outputs),
+                nn.SiLU(),
+            )
+
+        self.layers = nn.Sequential(  # [1, 28, 28]
+            nn.Sequential(nn.Conv2d(1, 16, 3, bias=False), nn.BatchNorm2d(16), nn.SiLU()),  # [16, 26, 26]
+            separable(16, 32, padding=0),  # [32, 24, 24]
+            nn.MaxPool2d(2),  # [32, 12, 12]
+            separable(32, 48, padding=1),  # [48, 12, 12]
+            separable(48, 48, padding=1),  # [48, 12, 12]
+            nn.MaxPool2d(2),  # [48, 6, 6]
+            separable(48, 64, padding=1),  # [64, 6, 6]
+            separable(64, 64, padding=1),  # [64, 6, 6]
+            separable(64, 60, padding=0),  # [60, 4, 4]
+            nn.AvgPool2d(4),  # [60, 1, 1]
+            nn.Dropout(self.dropout),  # behind the last BatchNorm, which therefore never sees it
+            nn.Conv2d(60, 10, 1, bias=False),  # [10, 1, 1]
+            nn.Flatten(),  # [10]
+            nn.LogSoftmax(dim=1),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layers(images) if self.training else predict_with_tta(self.layers, images)
+
+
+class S6Part2Step4NoDropout(S6Part2Step4):
+    """Step 4's network without its dropout, for a comparison."""
+
+    dropout = 0.0
+
+
+class S8TimeToAccuracy(nn.Module):
+    """7,600 parameters, few of its multiply-adds on large maps: the first convolution already halves the image."""
+
+    def __init__(self):
+        super().__init__()
+
+        def convolution(inputs, outputs, kernel_size, stride=1, padding=0):
+            kernels = nn.Conv2d(inputs, outputs, kernel_size, stride, padding, bias=False)
+            return nn.Sequential(kernels, nn.BatchNorm2d(outputs), nn.SiLU())
+
+        self.layers = nn.Sequential(  # [1, 28, 28]
+            convolution(1, 16, 5, stride=2),  # [16, 12, 12]
+            convolution(16, 16, 3, padding=1),  # [16, 12, 12]
+            nn.MaxPool2d(2),  # [16, 6, 6]
+            convolution(16, 16, 3, padding=1),  # [16, 6, 6]
+            convolution(16, 16, 3),  # [16, 4, 4]
+            nn.AvgPool2d(4),  # [16, 1, 1]
+            nn.Conv2d(16, 10, 1, bias=False),  # [10, 1, 1]
+            nn.Flatten(),  # [10]
+            nn.LogSoftmax(dim=1),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layers(images)
+
+
+class S8Frontier(nn.Module):
+    """4,500 parameters: block 4's blueprint with narrower layers, and no BatchNorm inside a separable convolution."""
+
+    widths = (12, 18, 24, 24, 30, 30)
+
+    def __init__(self):
+        super().__init__()
+        first, *_, last = self.widths
+        self.layers = nn.Sequential(  # [1, 28, 28]
+            nn.Sequential(nn.Conv2d(1, first, 3, bias=False), nn.BatchNorm2d(first), nn.SiLU()),  # [., 26, 26]
+            self.separable(0, padding=0),  # [., 24, 24]
+            self.pool(1),  # [., 12, 12]
+            self.separable(1, padding=1),  # [., 12, 12]
+            self.separable(2, padding=1),  # [., 12, 12]
+            self.pool(3),  # [., 6, 6]
+            self.separable(3, padding=1),  # [., 6, 6]
+            self.separable(4, padding=0),  # [., 4, 4]
+            nn.AvgPool2d(4),  # [., 1, 1]
+            nn.Conv2d(last, 10, 1, bias=False),  # [10, 1, 1]
+            nn.Flatten(),  # [10]
+            nn.LogSoftmax(dim=1),
+        )
+
+    def separable(self, index: int, padding: int) -> nn.Module:
+        """From the width at `index` to the next: a 3x3 kernel for each channel, then a 1x1 convolution that mixes."""
+        inputs, outputs = self.widths[index : index + 2]
+        return nn.Sequential(
+            nn.Conv2d(inputs, inputs, 3, padding=padding, groups=inputs, bias=False),
+            nn.Conv2d(inputs, outputs, 1, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.SiLU(),
+        )
+
+    def pool(self, index: int) -> nn.Module:
+        """What halves a map whose channels are the width at `index`."""
+        return nn.MaxPool2d(2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layers(images)
+
+
+class S8Frontier2784(S8Frontier):
+    """2,784 parameters."""
+
+    widths = (8, 14, 18, 18, 22, 22)
+
+
+class S8Frontier1782(S8Frontier):
+    """1,782 parameters."""
+
+    widths = (6, 10, 14, 14, 16, 16)
+
+
+class S8Frontier1196(S8Frontier):
+    """1,196 parameters."""
+
+    widths = (6, 8, 10, 10, 12, 12)
+
+
+class S8FrontierOverlapping(S8Frontier1782):
+    """1,782 parameters, and pools that overlap: the largest of 3x3 values, two steps apart."""
+
+    def pool(self, index: int) -> nn.Module:
+        """See the class."""
+        return nn.MaxPool2d(3, stride=2, padding=1)
+
+
+class S8FrontierStrided(S8Frontier1782):
+    """1,878 parameters: instead of a pool, a 2x2 kernel for each channel that takes two steps at a time."""
+
+    def pool(self, index: int) -> nn.Module:
+        """See the class."""
+        return nn.Conv2d(self.widths[index], self.widths[index], 2, stride=2, groups=self.widths[index], bias=False)
+
+
+class S8FrontierShared(S8Frontier1782):
+    """1,782 parameters, of which one layer's are used twice: a layer more, for no parameters."""
+
+    def separable(self, index: int, padding: int) -> nn.Module:
+        """See the class."""
+        layer = super().separable(index, padding)
+        return Twice(layer) if index == 2 else layer
+
+
+class S8FrontierSharedConvolutions(S8Frontier1782):
+    """1,810 parameters: the same layer's convolutions used twice, each time with a BatchNorm of its own."""
+
+    def separable(self, index: int, padding: int) -> nn.Module:
+        """See the class."""
+        layer = super().separable(index, padding)
+        return TwiceNormalised(layer[:2], self.widths[index]) if index == 2 else layer

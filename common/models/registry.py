@@ -1,0 +1,81 @@
+"""Each step's network by its name: untrained, trained, and as source text."""
+
+import inspect
+
+from torch import nn
+
+from common.models import ours, s5, s6, s7
+from common.recipe import ROOT, Recipe
+from common.system.errors import UserError
+
+NETWORKS = {
+    "S5/step1_first_network": s5.S5Step1,
+    "S6/part2_step1_dense_head": s6.S6Part2Step1,
+    "S6/part2_step2_strided": s6.S6Part2Step2,
+    "S6/part2_step2_fixed": ours.S6Part2Step2Fixed,
+    "S6/part2_step3_global_pooling": s6.S6Part2Step3,
+    "S6/part2_step4_under_20k": ours.S6Part2Step4,
+    "S6/part2_step4_no_dropout": ours.S6Part2Step4NoDropout,
+    "S7/block1": s7.S7Block1,
+    "S7/block2": s7.S7Block3,  # block 3 keeps block 2's network and trains it by another recipe
+    "S7/block3": s7.S7Block3,
+    "S7/block4": ours.S7Block4,
+    "S7/block4_one_look": ours.S7Block4OneLook,  # rungs of block 4's ladder
+    "S7/block4_relu": ours.S7Block4ReLU,
+    "S7/block4_dense": ours.S7Block4Dense,
+    "S7/teacher": ours.S7Teacher,
+    "S8/time_to_accuracy": ours.S8TimeToAccuracy,
+    "S8/step2_frontier": ours.S8Frontier,
+    "S8/frontier_2784": ours.S8Frontier2784,
+    "S8/frontier_1782": ours.S8Frontier1782,
+    "S8/frontier_1196": ours.S8Frontier1196,
+    "S8/frontier_overlapping": ours.S8FrontierOverlapping,  # other ways to build frontier_1782
+    "S8/frontier_strided": ours.S8FrontierStrided,
+    "S8/frontier_shared": ours.S8FrontierShared,
+    "S8/frontier_shared_convolutions": ours.S8FrontierSharedConvolutions,
+}
+
+
+def build(name: str) -> nn.Module:
+    """The untrained network of that name, its weights from torch's global generator.
+
+    Raises UserError for a name that there is not.
+    """
+    return _named(name)()
+
+
+def source(name: str) -> str:
+    """The Python source of the network, as it runs: shown in a lesson, it cannot drift from the code."""
+    classes = [one for one in reversed(_named(name).__mro__) if one.__module__.startswith("common.")]
+    return "\n\n\n".join(inspect.getsource(one).rstrip() for one in classes)
+
+
+def of(recipe: Recipe) -> str:
+    """The name of the network that the recipe trains: the step's, unless it says another."""
+    return recipe.network or recipe.step
+
+
+def _named(name: str) -> type[nn.Module]:
+    if name not in NETWORKS:
+        raise UserError(f"There is no network {name!r}; there is one for each of {', '.join(NETWORKS)}.")
+    return NETWORKS[name]
+
+
+def load_trained(step: str) -> nn.Module:
+    """The step's network with the weights that the course trained, on the CPU, in eval mode.
+
+    Raises UserError when the step has no weights or they do not fit the network.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_model
+
+    network = build(step)
+    session, name = step.split("/")
+    path = ROOT / "sessions" / session / "weights" / f"{name}.safetensors"
+    try:
+        load_model(network, path)
+    except FileNotFoundError:
+        raise UserError(f"The step {step} has no trained weights: {path} is missing.") from None
+    except (SafetensorError, RuntimeError, OSError):
+        raise UserError(f"The weights in {path} do not fit the network {step}; restore the file.") from None
+    return network.eval()

@@ -1,0 +1,24 @@
+"""Run a script that ends when the process that started it ends, however it ended: `python -m common.system.child SCRIPT ...`.
+
+The starter gives it a pipe as its standard input and keeps the other end. The system closes that end with the process,
+also after kill -9, and no run goes on unseen in a folder where the next one wants to begin.
+"""
+
+import os
+import runpy
+import sys
+import threading
+
+
+def end_with_starter() -> None:
+    """Wait, in a thread beside the script, until the other end of standard input is closed; then end at once."""
+    while sys.stdin.buffer.raw.read(1024):
+        pass
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    threading.Thread(target=end_with_starter, daemon=True).start()
+    del sys.argv[0]
+    sys.path[0] = os.path.dirname(sys.argv[0])  # noqa: PTH120 - as Python itself has it for a script
+    runpy.run_path(sys.argv[0], run_name="__main__")

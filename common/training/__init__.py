@@ -1,0 +1,10 @@
+"""Training and measuring a network. Read `loops` first: `fit`, `train_epoch` and `evaluate` are the whole of it.
+
+Then `optimizers` (the step, the learning rate, the average of the weights) and `metrics`. `acceleration` chooses what
+makes a step faster, `checkpoints` makes a run resumable, `distillation` adds a teacher.
+"""
+
+from common.training.checkpoints import Checkpoint
+from common.training.loops import Interrupted, Metrics, choose_device, evaluate, fit, predict, train_epoch
+
+__all__ = ["Checkpoint", "Interrupted", "Metrics", "choose_device", "evaluate", "fit", "predict", "train_epoch"]

@@ -1,0 +1,34 @@
+"""The picture of the frontier: its points, and that the one that is kept shows today's records."""
+
+import dataclasses
+
+import pytest
+
+from common.experiments import frontier
+
+
+def test_a_point_is_the_mean_of_its_seeds():
+    assert frontier.Point("ours", 100, (99.0, 99.2, 99.7), 15).mean == pytest.approx(99.3)
+
+
+def test_the_points_are_those_of_the_records():
+    found = {point.whose: point for point in frontier.points()}
+    assert found["S7/block3"].retold
+    assert (
+        not found["S8/time_to_accuracy"].retold and not found["S6/part2_step2_fixed"].retold
+    )  # the fix is the course's own
+    assert (found["S8/time_to_accuracy"].parameters, len(found["S8/time_to_accuracy"].accuracies)) == (7_600, 10)
+    assert [point.parameters for point in frontier.points()] == sorted(point.parameters for point in found.values())
+
+
+def test_the_kept_picture_shows_todays_records():
+    assert frontier.shown(frontier.PICTURE) == frontier.fingerprint(frontier.points()), "run `course.py report`"
+
+
+def test_the_picture_is_drawn_again_when_a_number_changes(tmp_path, monkeypatch):
+    path, ours = tmp_path / "frontier.png", [frontier.Point("S7/block3", 7_904, (99.3, 99.4), 14)]
+    monkeypatch.setattr(frontier, "points", lambda: ours)
+    assert [frontier.write(path), frontier.write(path)] == [True, False]
+    ours[0] = dataclasses.replace(ours[0], accuracies=(99.3, 99.5))
+    assert frontier.write(path)
+    assert frontier.shown(path) == frontier.fingerprint(ours)

@@ -1,0 +1,21 @@
+"""The figures: what of them a lesson's text, or the comparison of a notebook with a new run, relies on."""
+
+import pytest
+import torch
+
+from common.lesson import plots
+
+
+@pytest.mark.parametrize("wrong", [0, 3, 20])
+def test_the_surest_mistakes_come_first_and_the_figure_has_one_form(wrong):
+    """Of 40 images labelled 4 the first `wrong` are read as 9, image i with a probability of 0.95 - i / 100."""
+    labels = torch.full((40,), 4)
+    probabilities = torch.full((40, 10), 0.001)
+    probabilities[:, 4] = 0.9
+    for image in range(wrong):
+        probabilities[image, 4], probabilities[image, 9] = 0.002, 0.95 - image / 100
+    figure = plots.mistakes(torch.zeros(40, 28, 28, dtype=torch.uint8), labels, probabilities.log())
+    assert len(figure.axes) == 12
+    captions = [axis.get_title() for axis in figure.axes if axis.get_title()]
+    assert captions == [f"4 as 9, {95 - image} %" for image in range(min(wrong, 12))]
+    plots.plt.close(figure)

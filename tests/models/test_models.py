@@ -1,0 +1,140 @@
+"""The networks against the sources: parameters to the unit, shapes layer by layer, what they give."""
+
+import pytest
+import torch
+from torch import nn
+
+from common import models
+from common.cpu_kernels.dropout import Dropout
+from common.models import anatomy
+
+# Outputs of the convolution, pooling and dense layers, in order.
+SHAPES = {
+    "S5/step1_first_network": [
+        (32, 26, 26), (64, 24, 24), (64, 12, 12), (128, 10, 10), (256, 8, 8), (256, 4, 4), (50,), (10,),
+    ],
+    "S6/part2_step1_dense_head": [
+        (16, 28, 28), (32, 28, 28), (32, 14, 14), (10, 14, 14), (10, 7, 7), (20,), (10,),
+    ],
+    "S6/part2_step2_strided": [
+        (16, 28, 28), (16, 14, 14), (16, 7, 7), (16, 7, 7), (16, 4, 4), (16, 2, 2), (16, 2, 2), (16, 1, 1),
+    ],
+    "S6/part2_step2_fixed": [
+        (16, 28, 28), (16, 14, 14), (16, 7, 7), (16, 7, 7), (16, 4, 4), (16, 2, 2), (16, 2, 2), (10, 1, 1),
+    ],
+    "S6/part2_step3_global_pooling": [
+        (16, 28, 28), (16, 14, 14), (32, 14, 14), (32, 7, 7), (32, 7, 7), (10, 7, 7), (10, 3, 3), (10, 1, 1),
+    ],
+    "S6/part2_step4_under_20k": [
+        (16, 26, 26), (16, 24, 24), (32, 24, 24), (32, 12, 12), (32, 12, 12), (48, 12, 12), (48, 12, 12), (48, 12, 12),
+        (48, 6, 6), (48, 6, 6), (64, 6, 6), (64, 6, 6), (64, 6, 6), (64, 4, 4), (60, 4, 4), (60, 1, 1), (10, 1, 1),
+    ],
+    "S7/block1": [
+        (16, 26, 26), (32, 24, 24), (8, 24, 24), (8, 12, 12), (16, 10, 10), (32, 8, 8), (16, 8, 8), (16, 4, 4),
+        (32, 2, 2), (32, 1, 1), (10,),
+    ],
+    "S7/block2": [
+        (32, 26, 26), (8, 26, 26), (10, 24, 24), (10, 12, 12), (16, 12, 12), (10, 12, 12),
+        (10, 10, 10), (16, 8, 8), (16, 6, 6), (16, 1, 1), (10, 1, 1),
+    ],
+    "S7/block3": [
+        (32, 26, 26), (8, 26, 26), (10, 24, 24), (10, 12, 12), (16, 12, 12), (10, 12, 12),
+        (10, 10, 10), (16, 8, 8), (16, 6, 6), (16, 1, 1), (10, 1, 1),
+    ],
+    "S7/block4": [
+        (16, 26, 26), (16, 24, 24), (24, 24, 24), (24, 12, 12), (24, 12, 12), (32, 12, 12), (32, 12, 12), (32, 12, 12),
+        (32, 6, 6), (32, 6, 6), (40, 6, 6), (40, 4, 4), (40, 4, 4), (40, 1, 1), (10, 1, 1),
+    ],
+    "S7/teacher": [
+        (32, 26, 26), (32, 24, 24), (32, 12, 12), (64, 12, 12), (64, 12, 12), (64, 6, 6), (128, 6, 6), (128, 4, 4),
+        (128, 1, 1), (10, 1, 1),
+    ],
+    "S8/time_to_accuracy": [
+        (16, 12, 12), (16, 12, 12), (16, 6, 6), (16, 6, 6), (16, 4, 4), (16, 1, 1), (10, 1, 1),
+    ],
+}  # fmt: skip
+SHAPES["S6/part2_step4_no_dropout"] = SHAPES["S6/part2_step4_under_20k"]
+SHAPES["S7/block4_dense"] = SHAPES["S7/block3"]
+SHAPES["S7/block4_relu"] = SHAPES["S7/block4_one_look"] = SHAPES["S7/block4"]
+
+
+def frontier(a, b, c, d, e, f):
+    """The shapes of S8's blueprint with these widths."""
+    maps = [(a, 26, 26), (a, 24, 24), (b, 24, 24), (b, 12, 12), (b, 12, 12), (c, 12, 12), (c, 12, 12), (d, 12, 12)]
+    return [*maps, (d, 6, 6), (d, 6, 6), (e, 6, 6), (e, 4, 4), (f, 4, 4), (f, 1, 1), (10, 1, 1)]
+
+
+SHAPES["S8/step2_frontier"] = frontier(12, 18, 24, 24, 30, 30)
+SHAPES["S8/frontier_2784"] = frontier(8, 14, 18, 18, 22, 22)
+SHAPES["S8/frontier_1782"] = frontier(6, 10, 14, 14, 16, 16)
+SHAPES["S8/frontier_1196"] = frontier(6, 8, 10, 10, 12, 12)
+SHAPES["S8/frontier_overlapping"] = SHAPES["S8/frontier_strided"] = SHAPES["S8/frontier_1782"]
+twice = [(14, 12, 12), (14, 12, 12)]  # one layer's two convolutions once more
+SHAPES["S8/frontier_shared"] = SHAPES["S8/frontier_shared_convolutions"] = [
+    *SHAPES["S8/frontier_1782"][:8],
+    *twice,
+    *SHAPES["S8/frontier_1782"][8:],
+]
+PARAMETERS = {
+    "S5/step1_first_network": 593_200,
+    "S6/part2_step1_dense_head": 17_920,
+    "S6/part2_step2_strided": 11_952,
+    "S6/part2_step2_fixed": 11_050,
+    "S6/part2_step3_global_pooling": 17_118,
+    "S6/part2_step4_under_20k": 19_760,
+    "S6/part2_step4_no_dropout": 19_760,
+    "S7/block1": 16_562,
+    "S7/block2": 7_904,
+    "S7/block3": 7_904,
+    "S7/block4": 7_552,
+    "S7/block4_relu": 7_552,
+    "S7/block4_one_look": 7_552,
+    "S7/block4_dense": 7_904,
+    "S7/teacher": 288_160,
+    "S8/time_to_accuracy": 7_600,
+    "S8/step2_frontier": 4_500,
+    "S8/frontier_2784": 2_784,
+    "S8/frontier_1782": 1_782,
+    "S8/frontier_1196": 1_196,
+    "S8/frontier_overlapping": 1_782,
+    "S8/frontier_strided": 1_782 + 4 * (10 + 14),
+    "S8/frontier_shared": 1_782,
+    "S8/frontier_shared_convolutions": 1_782 + 2 * 14,
+}
+
+
+def test_every_network_is_listed_here():
+    assert set(models.NETWORKS) == set(SHAPES) == set(PARAMETERS)
+
+
+@pytest.mark.parametrize("step", models.NETWORKS)
+def test_parameters_to_the_unit_by_both_counts(step):
+    network = models.build(step)
+    assert anatomy.count_parameters(network) == PARAMETERS[step]
+    convolutions, norm = 14 * 9 + 14 * 14, 2 * 14  # torchsummary counts each call
+    again = {"S8/frontier_shared": convolutions + norm, "S8/frontier_shared_convolutions": convolutions}
+    called_twice = again.get(step, 0)
+    assert f"Total params: {PARAMETERS[step] + called_twice:,}\n" in anatomy.summary(network)
+
+
+@pytest.mark.parametrize("step", models.NETWORKS)
+def test_shapes_layer_by_layer(step):
+    assert [layer.shape for layer in anatomy.layer_rows(models.build(step))] == SHAPES[step]
+
+
+@pytest.mark.parametrize("step", models.NETWORKS)
+def test_outputs_are_log_probabilities(step):
+    outputs = models.build(step).eval()(torch.randn(5, 1, 28, 28)).detach()
+    assert outputs.shape == (5, 16 if step == "S6/part2_step2_strided" else 10)
+    assert outputs.exp().sum(dim=1).tolist() == pytest.approx([1] * 5, abs=1e-5)
+
+
+def test_the_order_of_the_layers_in_a_block():
+    """Conv, ReLU, BatchNorm, Dropout is not conv, ReLU, Dropout, BatchNorm: each source has its own order."""
+    block3 = models.build("S7/block3").layers
+    assert [type(module) for module in block3[0]] == [nn.Conv2d, nn.ReLU, nn.BatchNorm2d, nn.Dropout2d]
+    pooling = models.build("S6/part2_step3_global_pooling").layers
+    assert [type(module) for module in pooling[0]] == [nn.Conv2d, nn.ReLU, Dropout, nn.BatchNorm2d]
+    assert [type(module) for module in pooling[5]] == [nn.Conv2d, nn.ReLU, Dropout, nn.BatchNorm2d]
+    first = models.build("S5/step1_first_network").layers
+    assert [type(module) for module in first[2:5]] == [nn.Conv2d, nn.MaxPool2d, nn.ReLU]
