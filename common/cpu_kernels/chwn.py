@@ -142,3 +142,16 @@ def _is_average_pool(layer: nn.Module) -> bool:
     if type(layer) is not nn.AvgPool2d or layer.padding or layer.ceil_mode or layer.divisor_override:
         return False
     return isinstance(layer.kernel_size, int) and layer.stride == layer.kernel_size
+
+
+class ChwnForward:
+    """The model's forward pass in CHWN layout."""
+
+    def __init__(self, model: nn.Module):
+        """Shares the model's weights."""
+        self.model = model
+        use_chwn(model)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Log-probabilities."""
+        return self.model(images)

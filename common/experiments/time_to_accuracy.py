@@ -70,7 +70,7 @@ def race(options: argparse.Namespace) -> dict:
 
     from common import models, records
     from common.models import anatomy
-    from common.training.loops import Interrupted
+    from common.system.errors import Interrupted
 
     asked = [f"--data={options.data}", f"--out={options.out}", *(["--validate"] if options.validate else [])]
     path, order = options.out / "time_to_accuracy.json", [("ours", seed) for seed in range(1, options.seeds + 1)]
@@ -132,7 +132,7 @@ def ours(options: argparse.Namespace) -> dict:
 
     from common import data, models, records
     from common.data.loaders import InMemoryLoader
-    from common.experiments import bench, variants
+    from common.recipe import Options
     from common.training import acceleration, loops, optimizers
 
     recipe = dataclasses.replace(RECIPE, seed=options.seed)
@@ -147,22 +147,15 @@ def ours(options: argparse.Namespace) -> dict:
         shuffle=True,
         seed=recipe.seed,
     )
-    acceleration.keep_memory()
-    acceleration.optimize_memory_layout(model)
-    passes = loops.make_forward_backward(
-        acceleration.forward(model, variants.arithmetic(bench.VARIANTS["default"], models.of(recipe)))
-    )
-    optimizer = optimizers.make_optimizer(model, recipe)
-    schedule, mean = optimizers.Schedule(optimizer, recipe, len(batches)), optimizers.weight_ema(model, recipe)
-
-    def after_step() -> None:
-        schedule.after_step()
-        mean.update_parameters(model)
-
+    options = Options(options.data, None, "cpu", "held-out", False, False, options.out, network=recipe.network)
+    training_step = acceleration.make_training_step(model, recipe, options, len(batches))
+    optimizer = optimizers.make_optimizer(model, recipe, training_step.fused_optimizer)
+    schedule = optimizers.make_schedule(optimizer, recipe, len(batches))
+    ema = optimizers.weight_ema(model, recipe)
     for epoch in range(recipe.epochs):
-        loops.train_epoch(model, batches, optimizer, f"epoch {epoch + 1}", passes, after_step=after_step)
-    score = loops.evaluate(mean.module, InMemoryLoader(digits.test_images, digits.test_labels, 1_000))
-    write_atomically(options.out / f"seed-{recipe.seed}.safetensors", records.weights(mean.module))
+        loops.train_epoch(model, batches, optimizer, training_step, schedule, ema, f"epoch {epoch + 1}")
+    score = loops.evaluate(ema.module, InMemoryLoader(digits.test_images, digits.test_labels, 1_000))
+    write_atomically(options.out / f"seed-{recipe.seed}.safetensors", records.weights(ema.module))
     return {"seed": recipe.seed, "correct": score.correct, "total": score.total}
 
 

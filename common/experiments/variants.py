@@ -21,6 +21,7 @@ from common.experiments.bench import TrainingVariant
 from common.experiments.roofline import IMAGES
 from common.recipe import Options, Recipe
 from common.training import acceleration, loops
+from common.training.steps import make_forward_backward
 
 
 def augmented_images_per_second(step: str, count: int, workers: int | None) -> float:
@@ -140,22 +141,22 @@ def trainer(model: nn.Module, recipe: Recipe, way: TrainingVariant):
         acceleration.keep_memory()
     network = models.of(recipe)
     is_innermost = way.batch_innermost and arithmetic(way, network) == "float32" and chwn.supports(model)
-    if is_innermost:
-        chwn.use_chwn(model)
-    elif way.channels_innermost == "where it helps":
+    if not is_innermost and way.channels_innermost == "where it helps":
         acceleration.optimize_memory_layout(model)
-    elif way.channels_innermost:
+    elif not is_innermost and way.channels_innermost:
         model.to(memory_format=torch.channels_last)
     fused = is_innermost if way.fused_optimizer == "with the batch innermost" else way.fused_optimizer
     optimizer = torch.optim.SGD(model.parameters(), recipe.lr, recipe.momentum, fused=fused or None)
     compiled_for = recipe.batch_size if way.compiled else None
-    passes = loops.make_forward_backward(acceleration.forward(model, arithmetic(way, network), compiled_for))
+    layers = "chwn" if is_innermost else "library"
+    forward = acceleration.forward(model, arithmetic(way, network), compiled_for, layers)
+    size = acceleration.micro_batch_size(model) if way.pieces else None
+    training_step = make_forward_backward(forward, micro_batch_size=size)
     if way.captured:
-        passes = acceleration.CudaGraphStep(model, passes, recipe.batch_size)
-    size = acceleration.micro_batch_size(model) if way.pieces else 2**62
+        training_step = acceleration.CudaGraphStep(model, training_step, recipe.batch_size)
     if way.read_each_batch:
         return lambda loader: sources_epoch(model, loader, optimizer)
-    return lambda loader: loops.train_epoch(model, loader, optimizer, passes=passes, piece_size=size)
+    return lambda loader: loops.train_epoch(model, loader, optimizer, training_step)
 
 
 def use_pytorch_dropout(model: nn.Module) -> None:

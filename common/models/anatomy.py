@@ -130,3 +130,21 @@ def layer_table(network: nn.Module, input_shape: tuple[int, ...] = (1, 28, 28)) 
     lines.append(f"{'between them':<14}{'':>53}{held - sum(row.parameters for row in rows):>12,}")
     lines.append(f"{'total':<14}{'':>53}{held:>12,}{sum(row.multiply_adds for row in rows):>15,}")
     return "\n".join(lines)
+
+
+def batchnorm_sizes(network: nn.Module) -> list[tuple[int, int]]:
+    """For each BatchNorm its channels, and how many values of one image [1, 28, 28] it normalises in all of them."""
+    sizes: list[tuple[int, int]] = []
+
+    def note(layer: nn.Module, _inputs, output: Tensor) -> None:
+        sizes.append((layer.num_features, output.numel()))
+
+    norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    hooks = [layer.register_forward_hook(note) for layer in norms]
+    training, parameter = network.training, next(network.parameters())
+    with torch.no_grad():  # in evaluation mode, which draws nothing and changes no running mean
+        network.eval()(torch.zeros(1, 1, 28, 28, dtype=parameter.dtype, device=parameter.device))
+    network.train(training)
+    for hook in hooks:
+        hook.remove()
+    return sizes

@@ -77,9 +77,10 @@ def fingerprint(recipe: Recipe, network: nn.Module | None = None) -> str:
 
 def make(recipe: Recipe, options: Options, model: nn.Module, digits: Digits, history: list[dict]) -> dict:
     """The record of one run, in the form of the step's record: a list of runs, with an entry for each protocol."""
-    device = next(model.parameters()).device
-    compiled = acceleration.compiles(recipe, options, device, len(digits.train_labels))
-    here = {**machine(device), "precision": acceleration.precision(options, device), "compiled": compiled}
+    device, steps_per_epoch = next(model.parameters()).device, -(-len(digits.train_labels) // recipe.batch_size)
+    chosen = getattr(model, "trained_with", None) or acceleration.choose(model, recipe, options, steps_per_epoch)
+    how = {"precision": chosen.precision, "layers": chosen.layers, "compiled": chosen.compiled}
+    here = {**machine(device), **how}
     seconds = sum(row["seconds"] for row in history)
     histories = _by_protocol(history, options.protocol)
     if digits.measured_on == "validation":

@@ -17,6 +17,12 @@ class UserError(Exception):
         return [f"{type(self).__name__}: {self}"]
 
 
+class Interrupted(UserError):
+    """Ctrl-C: not a mistake, but the one sentence that follows it says how to go on."""
+
+    exit_code = 130  # 128 + SIGINT, as shells expect
+
+
 def _print_sentence(kind, error, traceback):
     if issubclass(kind, UserError):
         sys.stdout.flush()

@@ -5,6 +5,7 @@ makes a step faster, `checkpoints` makes a run resumable, `distillation` adds a 
 """
 
 from common.training.checkpoints import Checkpoint
-from common.training.loops import Interrupted, Metrics, choose_device, evaluate, fit, predict, train_epoch
+from common.training.loops import choose_device, evaluate, fit, predict, train_epoch
+from common.training.metrics import Metrics
 
-__all__ = ["Checkpoint", "Interrupted", "Metrics", "choose_device", "evaluate", "fit", "predict", "train_epoch"]
+__all__ = ["Checkpoint", "Metrics", "choose_device", "evaluate", "fit", "predict", "train_epoch"]

@@ -1,7 +1,7 @@
-"""What makes an epoch faster and leaves the recipe as it is: memory, pieces, layouts, arithmetic, compilers, a graph.
+"""What makes a training step faster and leaves the recipe as it is: arithmetic, memory layout, compilers, CUDA graphs.
 
-`forward` joins most of them: the function with which `common.training.loops` computes the training images' log-probabilities.
-Testing always uses the network itself, in float32.
+`choose` decides once for a run, and `make_training_step` builds what was chosen. Testing always uses the network
+itself, in float32.
 """
 
 import ctypes
@@ -12,93 +12,91 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from common import models
 from common.cpu_kernels import chwn
+from common.models.anatomy import batchnorm_sizes
 from common.recipe import Options, Recipe
 from common.system.errors import UserError
+from common.training.steps import Loss, make_forward_backward, nll_loss
 
-# Steps of the optimizer that win back the compiler's start, on S7 block 3 and 2 cores: 17 s against 3.3 ms a step in
-# float32, 27 s against 1.4 ms in bfloat16 (`common.experiments.variants` measures both). Rounded.
+# From how many steps of the optimizer on it pays. The compiler's start is won back on S7 block 3 and 2 cores by 17 s
+# against 3.3 ms a step in float32, by 27 s against 1.4 ms in bfloat16 (`common.experiments.variants` measures both).
 MIN_STEPS_COMPILED = {"float32": 5_000, "bfloat16": 20_000}
-MIN_STEPS_CUDA_GRAPH = 100  # steps; to record a graph takes less than a second
-MIN_STEPS_CHWN = 800  # steps, of which S7's gain 16 ms each: two such runs win back the 22 s of compiling once
+MIN_STEPS_CUDA_GRAPH = 100  # to record a graph takes less than a second
+MIN_STEPS_CHWN = 800  # of which S7's gain 16 ms each: two such runs win back the 22 s of compiling once
 
 
-def has_batchnorm(model: nn.Module) -> bool:
-    """Whether an image's output depends on the other images of its batch."""
-    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+@dataclass(frozen=True)
+class Acceleration:
+    """How a run computes its training steps: chosen once, and kept in its checkpoint and in its record."""
+
+    precision: str = "float32"  # or "bfloat16": the arithmetic of the forward and the backward pass
+    layers: str = "library"  # PyTorch's; or "chwn": those of `common.cpu_kernels`
+    compiled: bool = False  # by torch.compile
+    cuda_graph: bool = False
 
 
-def micro_batch_size(model: nn.Module, training: bool = True) -> int:
-    """How many images at a time `common.training.loops` sends through the network.
+def choose(model: nn.Module, recipe: Recipe, options: Options, steps_per_epoch: int) -> Acceleration:
+    """The fastest way to train this model that the options allow, by how long the run is and what is installed."""
+    device, steps = next(model.parameters()).device, recipe.epochs * steps_per_epoch
+    arithmetic = precision(options, device)
+    is_chwn = device.type == "cpu" and arithmetic == "float32" and steps >= MIN_STEPS_CHWN
+    is_chwn = is_chwn and _has_numba() and chwn.supports(model)
+    has_compiler = any(map(shutil.which, ("g++", "clang++", "cl")))
+    compiled = options.compile and not is_chwn and has_compiler and steps >= MIN_STEPS_COMPILED[arithmetic]
+    cuda_graph = device.type == "cuda" and steps >= MIN_STEPS_CUDA_GRAPH
+    return Acceleration(arithmetic, "chwn" if is_chwn else "library", compiled, cuda_graph)
 
-    On a CPU, 64: what a layer has written is then still in the cache when the next one reads it. In a test 32, for some
-    networks look at each image nine times (`common.models.test_time_augmentation.predict_with_tta`), and the heap ends at blocks of 32 MB (`keep_memory`).
-    A network with BatchNorm trains on the whole batch at once, for its means are the batch's; a GPU needs it whole to
-    be kept busy.
+
+class TrainingStep:
+    """The forward and the backward pass over a batch, computed as `chosen` says.
+
+    Called with images [B, 1, 28, 28] and labels [B], it adds the gradients of the mean loss to those that the weights
+    have, and returns the mean loss and the log-probabilities [B, 10].
     """
-    whole = 2**62
-    if not _on_cpu(model) or (training and has_batchnorm(model)):
-        return whole
-    return 64 if training else 32
+
+    def __init__(self, forward_backward: Callable, chosen: Acceleration):
+        """`forward_backward` as `common.training.steps.make_forward_backward` makes it."""
+        self.forward_backward, self.chosen = forward_backward, chosen
+        self.fused_optimizer = chosen.layers == "chwn"  # elsewhere the optimizer's share of a step is small
+
+    def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """One batch; see the class's description."""
+        return self.forward_backward(images, labels)
 
 
-def optimize_memory_layout(model: nn.Module, uses_chwn: bool = False) -> None:
-    """Lay the network out in the way that is fastest on a CPU; its values stay as they are.
-
-    That is with the batch innermost where `batch_innermost` says so, else with the channels where that helps.
-    Convolutions and max-pools are faster that way. PyTorch's BatchNorm of fewer than 16 channels is several times
-    slower, which costs more than the rest wins where over a tenth of the normalised values are in such layers.
-    """
-    if uses_chwn:
-        chwn.use_chwn(model)
-    elif _on_cpu(model) and _narrow_share(model) < 0.1:
-        model.to(memory_format=torch.channels_last)
-
-
-def uses_chwn(recipe: Recipe, options: Options, device: torch.device, images: int) -> bool:
-    """Whether this run trains with the batch innermost in memory (`common.cpu_kernels.chwn`): in float32, and long enough."""
-    steps = recipe.epochs * -(-images // recipe.batch_size)
-    float32 = device.type == "cpu" and precision(options, device) == "float32"
-    return float32 and steps >= MIN_STEPS_CHWN and supports_chwn(models.of(recipe))
-
-
-@functools.cache
-def supports_chwn(name: str) -> bool:
-    """Whether the network of that name (`common.models`) can train by `common.cpu_kernels`, and numba is there."""
-    if name not in models.NETWORKS or not importlib.util.find_spec("numba"):
-        return False
-    with torch.device("meta"):  # draws no random numbers
-        return chwn.supports(models.build(name))
-
-
-def _narrow_share(model: nn.Module) -> float:
-    """The share of the values that BatchNorm sees for an image which lie in layers of fewer than 16 channels."""
-    sizes: list[tuple[int, int]] = []
-
-    def note(layer: nn.BatchNorm2d, _inputs, output: Tensor) -> None:
-        sizes.append((layer.num_features, output.numel()))
-
-    training, layers = model.training, [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
-    hooks = [layer.register_forward_hook(note) for layer in layers]
-    with torch.no_grad():  # in evaluation mode, which draws nothing and changes no running mean
-        model.eval()(torch.zeros(1, 1, 28, 28, dtype=next(model.parameters()).dtype))
-    model.train(training)
-    for hook in hooks:
-        hook.remove()
-    return sum(size for channels, size in sizes if channels < 16) / max(1, sum(size for _, size in sizes))
+def make_training_step(
+    model: nn.Module, recipe: Recipe, options: Options, steps_per_epoch: int, loss: Loss = nll_loss, checkpoint=None
+) -> TrainingStep:
+    """What trains the model fastest, or, when the `checkpoint` resumes a run, what that run began with."""
+    chosen = checkpoint.acceleration() if checkpoint else None
+    chosen = chosen or choose(model, recipe, options, steps_per_epoch)
+    if options.compile and not chosen.compiled:
+        print(f"{'machine':<11}not compiled: {_why_not_compiled(chosen)}")
+    if chosen.layers == "chwn" and not _has_numba():
+        raise UserError("This run was begun with numba, which is missing here; install it or start anew.")
+    model.trained_with = chosen  # for the record (`common.records.make`)
+    keep_memory()
+    if chosen.layers == "library":
+        optimize_memory_layout(model)
+    computed = forward(model, chosen.precision, recipe.batch_size if chosen.compiled else None, chosen.layers)
+    forward_backward = make_forward_backward(computed, loss, micro_batch_size(model))
+    if chosen.cuda_graph:
+        forward_backward = CudaGraphStep(model, forward_backward, recipe.batch_size)
+    return TrainingStep(forward_backward, chosen)
 
 
 def precision(options: Options, device: torch.device) -> str:
     """The arithmetic of the training's forward and backward pass: "float32" or "bfloat16".
 
     "auto" takes bfloat16 on a CPU with matrix units for it (Intel's AMX), where it is about twice as fast, unless the
-    network is one for `common.cpu_kernels.chwn`, whose loops compute in float32. Weights, sums over a batch, the loss and the
-    optimizer's step stay float32, and so does all testing.
+    network is one for `common.cpu_kernels`, whose loops compute in float32. Weights, sums over a batch, the loss and
+    the optimizer's step stay float32, and so does all testing.
     """
     if options.precision != "auto":
         return options.precision
@@ -106,23 +104,37 @@ def precision(options: Options, device: torch.device) -> str:
     return "bfloat16" if units and not supports_chwn(options.network) else "float32"
 
 
-def compiles(recipe: Recipe, options: Options, device: torch.device, images: int) -> bool:
-    """Whether this run uses `torch.compile`: asked for, with a C++ compiler there, and long enough to gain by it.
-
-    A run with the batch innermost does not: numba has compiled its loops.
-    """
-    if not options.compile or uses_chwn(recipe, options, device, images):
+@functools.cache
+def supports_chwn(name: str) -> bool:
+    """Whether the network of that name (`common.models`) can train by `common.cpu_kernels`, and numba is there."""
+    if name not in models.NETWORKS or not _has_numba():
         return False
-    worth = MIN_STEPS_COMPILED[precision(options, device)]
-    steps = recipe.epochs * -(-images // recipe.batch_size)
-    return steps >= worth and any(map(shutil.which, ("g++", "clang++", "cl")))
+    with torch.device("meta"):  # draws no random numbers
+        return chwn.supports(models.build(name))
 
 
-def why_not_compiled(uses_chwn: bool) -> str:
-    """What a run is told that asked for the compiler and goes without."""
-    if uses_chwn:
-        return "this network's loops are compiled by numba instead"
-    return "the run is too short to gain by it, or there is no C++ compiler here"
+def micro_batch_size(model: nn.Module) -> int | None:
+    """How many images at a time go through the network in training; None is the whole batch.
+
+    On a CPU, 64: what a layer has written is then still in the cache when the next one reads it. A network with
+    BatchNorm trains on the whole batch at once, for its means are the batch's; a GPU needs it whole to be kept busy.
+    """
+    has_batchnorm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+    return 64 if _on_cpu(model) and not has_batchnorm else None
+
+
+def optimize_memory_layout(model: nn.Module) -> None:
+    """Lay the weights out channels-last where that is faster on a CPU; their values stay as they are.
+
+    Convolutions and max-pools are faster that way. PyTorch's BatchNorm of fewer than 16 channels is several times
+    slower, which costs more than the rest wins where over a tenth of the normalised values are in such layers.
+    """
+    if not _on_cpu(model):
+        return
+    sizes = batchnorm_sizes(model)
+    narrow = sum(values for channels, values in sizes if channels < 16)
+    if narrow < 0.1 * max(1, sum(values for _, values in sizes)):
+        model.to(memory_format=torch.channels_last)
 
 
 def keep_memory() -> None:
@@ -138,15 +150,19 @@ def keep_memory() -> None:
         mallopt(-1, 2**31 - 1)
 
 
-def forward(model: nn.Module, arithmetic: str, compiled_for: int | None = None) -> Callable[[Tensor], Tensor]:
+def forward(
+    model: nn.Module, arithmetic: str, compiled_for: int | None = None, layers: str = "library"
+) -> Callable[[Tensor], Tensor]:
     """A function from images [N, 1, 28, 28] to log-probabilities float32 [N, 10] that shares the model's weights.
 
-    `arithmetic` is what `precision` says. `compiled_for` is the batch size to compile for; batches of another size
-    (an epoch's last) go through the model as it is, rather than through the compiler once more.
+    `arithmetic` and `layers` are as `Acceleration` has them. `compiled_for` is the batch size to compile for; batches
+    of another size (an epoch's last) go through the model as it is, rather than through the compiler once more.
     """
     if compiled_for:  # torch would warn that it finds no CUDA, also where nobody asked for it
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
         _keep_compiled_apart()
+    if layers == "chwn":
+        return chwn.ChwnForward(model)
     compiled = torch.compile(model, dynamic=False) if compiled_for else model
     device = next(model.parameters()).device.type
 
@@ -159,28 +175,24 @@ def forward(model: nn.Module, arithmetic: str, compiled_for: int | None = None) 
     return compute
 
 
-def uses_cuda_graph(device: torch.device, steps: int) -> bool:
-    """Whether a run of so many steps replays its passes as a CUDA graph: on a GPU with CUDA, unless it is soon over."""
-    return device.type == "cuda" and steps >= MIN_STEPS_CUDA_GRAPH
-
-
 class CudaGraphStep:
-    """The passes over batches of one size, recorded once as a CUDA graph and then replayed in one call.
+    """A forward and a backward pass over batches of one size, recorded once as a CUDA graph and replayed in one call.
 
     A step of a small network is some hundreds of kernels of a few microseconds each, and to ask for one takes the
     processor longer than the GPU needs to run it. Recorded, they follow each other unasked
     (https://pytorch.org/docs/stable/notes/cuda.html#whole-network-capture). A graph reads and writes at fixed places:
-    each batch of 28x28 images is copied to where it looks for one, the gradients are where it puts them. Batches of
-    another size (an epoch's last) go the plain way. What the passes do before the recording leaves no trace: gradients,
-    BatchNorm's running means and the random numbers are set back.
+    each batch is copied to where it looks for one, and the gradients are where it puts them. Batches of another size
+    (an epoch's last) go the plain way. What happens before the recording leaves no trace: gradients, BatchNorm's
+    running statistics and the random numbers are set back.
     """
 
-    def __init__(self, model: nn.Module, passes: Callable, batch_size: int):
-        """`passes` as `common.training.loops.make_forward_backward` makes them for this model. Raises UserError if they cannot be recorded.
+    def __init__(self, model: nn.Module, forward_backward: Callable, batch_size: int):
+        """`forward_backward` is for this model, on a GPU. Raises UserError if it cannot be recorded.
 
         Python code in the network and the loss runs now, and not again: it must not read a number back from the GPU.
         """
-        device, self.weights, self.passes = next(model.parameters()).device, list(model.parameters()), passes
+        device, self.weights = next(model.parameters()).device, list(model.parameters())
+        self.forward_backward = forward_backward
         self.images = torch.zeros(batch_size, 1, 28, 28, device=device)
         self.labels = torch.zeros(batch_size, dtype=torch.int64, device=device)
         before, self.graph = [buffer.clone() for buffer in model.buffers()], torch.cuda.CUDAGraph()
@@ -189,13 +201,13 @@ class CudaGraphStep:
             aside = torch.cuda.Stream()
             aside.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(aside):
-                for _ in range(3):  # kernels are chosen and compiled in the first passes, outside the recording
-                    passes(self.images, self.labels)
+                for _ in range(3):  # kernels are chosen and compiled in the first calls, outside the recording
+                    forward_backward(self.images, self.labels)
             torch.cuda.current_stream().wait_stream(aside)
             model.zero_grad()
             try:
                 with torch.cuda.graph(self.graph):
-                    self.results = passes(self.images, self.labels)
+                    self.results = forward_backward(self.images, self.labels)
             except RuntimeError as error:
                 raise UserError(
                     f"The training step cannot be recorded as a CUDA graph ({str(error).splitlines()[0]}). Take what "
@@ -206,21 +218,26 @@ class CudaGraphStep:
             buffer.copy_(value)
         model.zero_grad()
 
-    def __call__(self, images: Tensor, labels: Tensor, share: float = 1.0) -> tuple[Tensor, Tensor]:
-        """What `passes` do and return, for a whole batch; the next call overwrites the tensors that this one returns.
+    def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The mean loss and the log-probabilities of a batch, whose gradients take the place of earlier ones.
 
-        Replayed gradients are not scaled, and take the place of earlier ones: raises ValueError unless `share` is 1.
+        The next call overwrites the tensors that this one returns.
         """
-        if share != 1:
-            raise ValueError(f"A graph replays whole batches, not a share of {share} of one.")
         if len(labels) != len(self.labels):
-            return self.passes(images, labels)
+            return self.forward_backward(images, labels)
         self.images.copy_(images)
         self.labels.copy_(labels)
         self.graph.replay()
         for weight, gradient in zip(self.weights, self.gradients, strict=True):
             weight.grad = gradient
         return self.results
+
+
+def _why_not_compiled(chosen: Acceleration) -> str:
+    """What a run is told that asked for the compiler and goes without."""
+    if chosen.layers == "chwn":
+        return "this network's loops are compiled by numba instead"
+    return "the run is too short to gain by it, or there is no C++ compiler here"
 
 
 def _keep_compiled_apart() -> None:
@@ -237,6 +254,10 @@ def _keep_compiled_apart() -> None:
 
 def _on_cpu(model: nn.Module) -> bool:
     return next(model.parameters()).device.type == "cpu"
+
+
+def _has_numba() -> bool:
+    return importlib.util.find_spec("numba") is not None
 
 
 @functools.cache

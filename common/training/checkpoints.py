@@ -1,7 +1,7 @@
 """Save a training run after each epoch, and take it up again so exactly that the interruption leaves no trace."""
 
 import contextlib
-import hashlib
+import dataclasses
 import io
 import json
 import pickletools
@@ -10,14 +10,15 @@ import zipfile
 from collections.abc import Iterator
 
 import torch
+from torch import nn
 
-from common import models
-from common.data.digits import Digits
+from common.data import Digits
+from common.models.fingerprint import structure_sha256
 from common.recipe import Options, Recipe, non_default_fields
 from common.system import locks
-from common.system.errors import UserError
+from common.system.errors import Interrupted, UserError
 from common.system.files import write_atomically
-from common.training import acceleration
+from common.training.acceleration import Acceleration, TrainingStep, precision
 
 AGAIN = "start anew without --resume"
 LARGEST = 2**28  # bytes; no run of the course comes near
@@ -29,7 +30,7 @@ class Checkpoint:
     """One run's checkpoint file, `checkpoint.pt` in its output folder.
 
     It belongs to one recipe on one data set; any other is refused, because going on from it would give a result that no
-    recipe describes.
+    recipe describes. More epochs are no other recipe, unless the learning rate depends on their number.
     """
 
     def __init__(self, options: Options, recipe: Recipe, digits: Digits, device: torch.device):
@@ -38,25 +39,38 @@ class Checkpoint:
         Without it `fit` starts anew and overwrites the file. Raises what `load` raises, and UserError while another
         run is training in the folder.
         """
-        self.path = options.out / "checkpoint.pt"
+        self.path, self.epochs = options.out / "checkpoint.pt", recipe.epochs
+        said = non_default_fields(recipe)
+        if not recipe.one_cycle:
+            said.pop("epochs", None)
         self.identity = {
-            "recipe": non_default_fields(recipe),
-            "network": hashlib.sha256(models.source(models.of(recipe)).encode()).hexdigest(),
+            "recipe": said,
             "data": digits.sha256,
             "training images": len(digits.train_labels),
             "measured on": digits.measured_on,
             "protocol": options.protocol,
-            "precision": acceleration.precision(options, device),
-            "compiled": acceleration.compiles(recipe, options, device, len(digits.train_labels)),
+            "precision": precision(options, device),
         }
         if locks.is_used(options.out):
-            with self.alone():  # else a second run would draw its figures over the first one's before `fit` refuses it
+            with self.exclusive():  # else a second run would draw its figures over the first one's before `fit` stops
                 pass
         self.resumed = self.load() if options.resume else None
 
-    def alone(self) -> contextlib.AbstractContextManager:
-        """Keep other runs out of the folder, for as long as it is written (`common.system.locks.exclusive_run_lock`)."""
+    def exclusive(self) -> contextlib.AbstractContextManager:
+        """Keep other runs out of the folder, for as long as it is written."""
         return locks.exclusive_run_lock(self.path.parent)
+
+    def acceleration(self) -> Acceleration | None:
+        """How the run that is resumed computes its steps; None for a new one."""
+        if not self.resumed:
+            return None
+        with self.refused_if_damaged():
+            kept = dict(self.resumed["acceleration"])
+            if {name: type(value) for name, value in kept.items()} != {
+                field.name: type(field.default) for field in dataclasses.fields(Acceleration)
+            }:
+                raise ValueError("its acceleration has another form")
+            return Acceleration(**kept)
 
     def save(self, state: dict) -> None:
         """Write `state` (tensors, numbers, strings in dicts and lists) whole or not at all."""
@@ -73,13 +87,42 @@ class Checkpoint:
             _refuse_damage(file)
             content = torch.load(file, map_location="cpu", weights_only=True)
             identity, state = dict(json.loads(content["identity"])), dict(content["state"])
-        mine = json.loads(json.dumps(self.identity))
-        if identity != mine:
+            done = len(state["history"])
+        self._refuse_other(identity, json.loads(json.dumps(self.identity)))
+        if done > self.epochs:
+            raise UserError(f"The checkpoint {self.path} has {done} epochs already; --epochs must be at least {done}.")
+        return state
+
+    @contextlib.contextmanager
+    def session(self, run: "RunState") -> Iterator[None]:
+        """A run from its start, or from where it was interrupted, to its end, alone in its folder.
+
+        Raises UserError where the checkpoint is of another network, and Interrupted, which says how to go on, on
+        Ctrl-C.
+        """
+        with self.exclusive():
+            if self.resumed:
+                with self.refused_if_damaged():
+                    theirs = str(self.resumed["network"])
+                self._refuse_other({"network": theirs}, {"network": run.network})
+                with self.refused_if_damaged():
+                    run.restore(self.resumed)
+            else:
+                self.save(run.state())  # an unwritable folder shows now, not after the first epoch
+            try:
+                yield
+            except KeyboardInterrupt:
+                raise Interrupted(
+                    f"Interrupted after {len(run.history)} of {self.epochs} epochs; "
+                    f"the same command with --resume goes on from {self.path}."
+                ) from None
+
+    def _refuse_other(self, theirs: dict, mine: dict) -> None:
+        if theirs != mine:
             raise UserError(
-                f"The checkpoint {self.path} belongs to another run ({_first_difference(identity, mine)}); "
+                f"The checkpoint {self.path} belongs to another run ({_first_difference(theirs, mine)}); "
                 f"give the same options as then, or {AGAIN}."
             )
-        return state
 
     @contextlib.contextmanager
     def refused_if_damaged(self) -> Iterator[None]:
@@ -95,12 +138,19 @@ class Checkpoint:
             ) from error
 
 
+def resumable(checkpoint: Checkpoint | None, run: "RunState") -> contextlib.AbstractContextManager:
+    """The checkpoint's session for this run; without a checkpoint, nothing."""
+    return checkpoint.session(run) if checkpoint else contextlib.nullcontext()
+
+
 class RunState:
     """All that changes while a network trains, as one value that can be saved and restored."""
 
-    def __init__(self, parts: dict, loaders: list):
-        """`parts` have a state_dict; of the loaders, those with a generator of their own count."""
-        self.parts = parts
+    def __init__(self, model: nn.Module, optimizer, schedule, ema, training_step: TrainingStep, loaders: list):
+        """`ema` may be None. Of the loaders, those with a generator of their own count."""
+        parts = {"model": model, "optimizer": optimizer, "schedule": schedule, "ema": ema}
+        self.parts = {name: part for name, part in parts.items() if part is not None}
+        self.network, self.acceleration = structure_sha256(model), dataclasses.asdict(training_step.chosen)
         self.generators = [loader.generator for loader in loaders if getattr(loader, "generator", None) is not None]
         self.history: list[dict] = []
 
@@ -108,6 +158,8 @@ class RunState:
         """Everything as tensors and plain values, as `Checkpoint.save` takes it."""
         return {
             **{name: part.state_dict() for name, part in self.parts.items()},
+            "network": self.network,
+            "acceleration": self.acceleration,
             "history": self.history,
             "random": torch.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],

@@ -1,6 +1,5 @@
 """Train and measure a network: plain loops, to be read from top to bottom."""
 
-import contextlib
 import math
 import os
 import time
@@ -10,17 +9,119 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the field's name for it
 from tqdm.auto import tqdm
 
+from common.models.anatomy import batchnorm_sizes
 from common.recipe import Options, Recipe, in_notebook
 from common.system.errors import UserError
-from common.training import acceleration, optimizers
-from common.training.checkpoints import RunState
+from common.training.acceleration import make_training_step
+from common.training.checkpoints import RunState, resumable
 from common.training.metrics import Metrics, MetricSums
+from common.training.optimizers import make_optimizer, make_schedule, weight_ema
+from common.training.steps import Loss, make_forward_backward, nll_loss, predict_batch
 
 
-class Interrupted(UserError):
-    """Ctrl-C: not a mistake, but the one sentence that follows it says how to go on."""
+def train_epoch(
+    model: nn.Module, batches, optimizer, training_step=None, schedule=None, ema=None, description: str = "training"
+) -> Metrics:
+    """One pass over the training batches, with one step of the optimizer for each.
 
-    exit_code = 130  # 128 + SIGINT, as shells expect
+    `training_step` does the forward and the backward pass (`common.training.steps`); without one, PyTorch does them
+    as usual. `schedule` moves the learning rate, and `ema` the average of the weights, after every step. The metrics
+    count each image as it was seen: augmented, with dropout on, with the weights of that moment. Raises UserError,
+    which names the batch, when the loss stops being a number.
+    """
+    device, sums = _device(model), MetricSums(_device(model))
+    training_step = training_step or make_forward_backward(model)
+    model.train()
+    for images, labels in _progress(batches, description):
+        images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+        optimizer.zero_grad()
+        loss, log_probabilities = training_step(images, labels)
+        sums.add(loss, log_probabilities, labels)
+        _refuse_divergence(sums.divergence(), optimizer, description)
+        optimizer.step()
+        if schedule:
+            schedule.step()
+        if ema:
+            ema.update_parameters(model)
+    _refuse_divergence(sums.divergence(last=True), optimizer, description)
+    return sums.metrics()
+
+
+def evaluate(model: nn.Module, batches, description: str = "testing") -> Metrics:
+    """One pass over the batches with the weights as they are: no dropout, BatchNorm by its running statistics."""
+    device, sums = _device(model), MetricSums(_device(model))
+    model.eval()
+    for images, labels in _progress(batches, description):
+        images, labels = images.to(device), labels.to(device)
+        log_probabilities = predict_batch(model, images)
+        sums.add(F.nll_loss(log_probabilities, labels), log_probabilities, labels)
+    return sums.metrics()
+
+
+def fit(
+    model: nn.Module,
+    train_batches,
+    test_batches: dict,
+    recipe: Recipe,
+    options: Options,
+    checkpoint=None,
+    loss: Loss = nll_loss,
+) -> list[dict]:
+    """Train for `recipe.epochs` epochs and return the history: one dict of measurements per epoch.
+
+    `test_batches` holds a loader for each protocol; those that `options.protocol` asks for are measured. They are only
+    ever looked at: nothing is chosen by them, and the result of a run is its last epoch. With a `Checkpoint` the run is
+    saved after each epoch; interrupted and resumed with the same number of threads on a CPU, it ends with bit-identical
+    weights. Where the recipe has an exponential moving average of the weights, the average is what is measured, and
+    what `model` holds in the end. Raises UserError when the loss stops being a number or another run is training in
+    the checkpoint's folder, and Interrupted on Ctrl-C.
+    """
+    _refuse_impossible(model, train_batches, recipe, loss)
+    measured = _measured(test_batches, options.protocol)
+    training_step = make_training_step(model, recipe, options, len(train_batches), loss, checkpoint)
+    optimizer = make_optimizer(model, recipe, training_step.fused_optimizer)
+    schedule = make_schedule(optimizer, recipe, len(train_batches))
+    ema = weight_ema(model, recipe)
+    tested = ema.module if ema else model
+    run = RunState(model, optimizer, schedule, ema, training_step, [train_batches, *measured.values()])
+
+    with resumable(checkpoint, run):
+        for row in run.history:  # what came before the interruption
+            print(log_line(row, recipe.epochs))
+        for epoch in range(len(run.history) + 1, recipe.epochs + 1):
+            started, lr, name = time.perf_counter(), optimizer.param_groups[0]["lr"], f"epoch {epoch}/{recipe.epochs}"
+            train = train_epoch(model, train_batches, optimizer, training_step, schedule, ema, name)
+            row = {"epoch": epoch, "lr": lr, **train.row("train")}
+            for part, batches in measured.items():
+                row |= evaluate(tested, batches).row(part)
+                row.setdefault("seconds", time.perf_counter() - started)  # a second protocol is not the run's own
+            if not math.isfinite(row["test_loss"]):  # the last step broke the network: no state to go on from
+                raise UserError(f"The test loss is {row['test_loss']} after {name}; {_lower(optimizer)}.")
+            run.history.append(row)
+            print(log_line(row, recipe.epochs), flush=True)
+            if checkpoint:
+                checkpoint.save(run.state())
+    if ema:
+        model.load_state_dict(ema.module.state_dict())
+    return run.history
+
+
+def predict(model: nn.Module, batches) -> Tensor:
+    """The network's log-probabilities for every image, float32 [N, 10], on the CPU, in the order of the batches."""
+    device = _device(model)
+    model.eval()
+    return torch.cat([predict_batch(model, images.to(device)).cpu() for images, _ in batches])
+
+
+def log_line(row: dict, epochs: int) -> str:
+    """One epoch of a history as one aligned line."""
+    train = Metrics(row["train_loss"], row["train_correct"], row["train_total"])
+    test = Metrics(row["test_loss"], row["test_correct"], row["test_total"])
+    return (
+        f"{'epoch':<11}{row['epoch']:>2}/{epochs}  lr {row['lr']:<7.5g} "
+        f"train loss {train.loss:.4f} accuracy {train.accuracy:6.2f} %  "
+        f"test loss {test.loss:.4f} accuracy {test.accuracy:6.2f} %  {row['seconds']:5.1f} s"
+    )
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -36,167 +137,8 @@ def choose_device(name: str = "auto") -> torch.device:
     return torch.device(name)
 
 
-def nll_loss(_images: Tensor, log_probabilities: Tensor, labels: Tensor) -> Tensor:
-    """The mean negative log-likelihood of the labels. (`common.training.distillation` has a loss that asks a teacher as well.)"""
-    return F.nll_loss(log_probabilities, labels)
-
-
-def make_forward_backward(forward, loss_of=nll_loss):
-    """The forward and the backward pass, as one function of images [B, 1, S, S] and labels [B].
-
-    `forward` computes the log-probabilities; it is the model itself, or a faster way to the same (`common.training.acceleration`).
-    `loss_of` is what is minimised. The function adds the gradients, times `share`, to those that the weights have, and
-    returns the mean loss and the log-probabilities [B, 10].
-    """
-
-    def passes(images: Tensor, labels: Tensor, share: float = 1.0) -> tuple[Tensor, Tensor]:
-        log_probabilities = forward(images)
-        loss = loss_of(images, log_probabilities, labels)
-        (loss * share).backward()
-        return loss.detach(), log_probabilities.detach()
-
-    return passes
-
-
-def train_epoch(
-    model: nn.Module,
-    batches,
-    optimizer,
-    description: str = "training",
-    passes=None,
-    piece_size: int = 2**62,
-    after_step=lambda: None,
-) -> Metrics:
-    """One pass over the training batches, one step of the optimizer for each.
-
-    `passes` are what `passes_of` makes of the model, or a faster way to the same (`common.training.acceleration.CudaGraphStep`). A batch
-    goes through them in pieces of at most `piece_size` images; their gradients add up to the batch's. `after_step` is
-    called after each step. The score counts each image with the weights of the moment it was seen, augmented and with
-    dropout on. Raises UserError, which names the batch, when the loss stops being a number.
-    """
-    device = next(model.parameters()).device
-    model.train()
-    passes, counter, sums = passes or make_forward_backward(model), MetricSums(device), []
-    look_every = 1 if device.type == "cpu" else 50  # batches; an accelerator must wait for each look
-    for images, labels in _progress(batches, description):
-        images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
-        optimizer.zero_grad()
-        for some_images, some_labels in _pieces(images, labels, piece_size):
-            loss, log_probabilities = passes(some_images, some_labels, len(some_labels) / len(labels))
-            counter.add(loss, log_probabilities, some_labels)
-        sums.append(counter.loss.clone())
-        if len(sums) % look_every == 0:
-            _refuse_no_number(sums, optimizer, description)
-        optimizer.step()
-        after_step()
-    _refuse_no_number(sums, optimizer, description)
-    return counter.score()
-
-
-@torch.no_grad()
-def evaluate(model: nn.Module, batches, description: str = "testing") -> Metrics:
-    """One pass over the batches with the weights as they are: no dropout, BatchNorm's running means."""
-    device = next(model.parameters()).device
-    model.eval()
-    counter, size = MetricSums(device), acceleration.micro_batch_size(model, training=False)
-    for images, labels in _progress(batches, description):
-        for some_images, some_labels in _pieces(images.to(device), labels.to(device), size):
-            log_probabilities = model(some_images)
-            counter.add(F.nll_loss(log_probabilities, some_labels), log_probabilities, some_labels)
-    return counter.score()
-
-
-@torch.no_grad()
-def predict(model: nn.Module, batches) -> Tensor:
-    """The network's log-probabilities for every image, float32 [N, 10], on the CPU, in the order of the batches."""
-    device = next(model.parameters()).device
-    model.eval()
-    size = acceleration.micro_batch_size(model, training=False)
-    return torch.cat([model(some.to(device)).cpu() for images, _ in batches for some in images.split(size)])
-
-
-def fit(
-    model: nn.Module,
-    train_batches,
-    test_batches: dict,
-    recipe: Recipe,
-    options: Options,
-    checkpoint=None,
-    loss_of=nll_loss,
-) -> list:
-    """Train for `recipe.epochs` epochs and return the history: one dict of measurements per epoch.
-
-    `test_batches` holds a loader for each protocol; those that `options.protocol` asks for are measured. They are only
-    ever looked at: nothing is chosen by them, and the result of a run is its last epoch. With a `Checkpoint` the run is
-    saved after each epoch; interrupted and resumed with the same number of threads on a CPU, it ends with bit-identical
-    weights. Where the recipe averages the weights, their mean is what is measured, and what `model` holds in the end.
-    `loss_of` is what is minimised (`common.training.distillation`). Raises UserError when the loss stops being a number or another
-    run is training in the checkpoint's folder, and Interrupted on Ctrl-C.
-    """
-    if recipe.teacher and loss_of is nll_loss:  # a record would name a teacher that had no part in the run
-        raise UserError(
-            f"{recipe.step} learns from labels alone; its recipe cannot have the teacher {recipe.teacher!r}."
-        )
-    measured = _measured(test_batches, options.protocol)
-    acceleration.keep_memory()
-    device, images = next(model.parameters()).device, len(train_batches) * recipe.batch_size
-    is_innermost = acceleration.uses_chwn(recipe, options, device, images)
-    acceleration.optimize_memory_layout(model, is_innermost)
-    compiled_for = recipe.batch_size if acceleration.compiles(recipe, options, device, images) else None
-    if options.compile and not compiled_for:
-        print(f"{'machine':<11}not compiled: {acceleration.why_not_compiled(is_innermost)}")
-    passes = make_forward_backward(
-        acceleration.forward(model, acceleration.precision(options, device), compiled_for), loss_of
-    )
-    if acceleration.uses_cuda_graph(device, recipe.epochs * len(train_batches)):
-        passes = acceleration.CudaGraphStep(model, passes, recipe.batch_size)
-    optimizer = optimizers.make_optimizer(model, recipe, fused=is_innermost)
-    schedule = optimizers.Schedule(optimizer, recipe, len(train_batches))
-    mean = optimizers.weight_ema(model, recipe)
-    tested = mean.module if mean else model
-    parts = {"model": model, "optimizer": optimizer, "schedule": schedule} | ({"mean": mean} if mean else {})
-    run = RunState(parts, [train_batches, *measured.values()])
-
-    def after_step() -> None:
-        schedule.after_step()
-        if mean:
-            mean.update_parameters(model)
-
-    with checkpoint.alone() if checkpoint else contextlib.nullcontext():
-        if checkpoint and checkpoint.resumed:
-            with checkpoint.refused_if_damaged():
-                run.restore(checkpoint.resumed)
-                said = "".join(f"{log_line(row, recipe.epochs)}\n" for row in run.history)
-            print(said, end="")
-        elif checkpoint:
-            checkpoint.save(run.state())  # an unwritable folder shows now, not after the first epoch
-        try:
-            for epoch in range(len(run.history) + 1, recipe.epochs + 1):
-                started = time.perf_counter()
-                lr = optimizer.param_groups[0]["lr"]
-                name, size = f"epoch {epoch}/{recipe.epochs}", acceleration.micro_batch_size(model)
-                train = train_epoch(model, train_batches, optimizer, name, passes, size, after_step)
-                row = {"epoch": epoch, "lr": lr, **train.row("train")}
-                for protocol, batches in measured.items():
-                    row |= evaluate(tested, batches).row(protocol)
-                    row.setdefault("seconds", time.perf_counter() - started)  # a second protocol is not the run's own
-                if not math.isfinite(row["test_loss"]):  # the last step broke the network: no state to go on from
-                    raise UserError(f"The test loss is {row['test_loss']} after {name}; {_lower(optimizer)}.")
-                schedule.after_epoch()
-                run.history.append(row)
-                print(log_line(row, recipe.epochs), flush=True)
-                if checkpoint:
-                    checkpoint.save(run.state())
-        except KeyboardInterrupt:
-            if checkpoint is None:
-                raise
-            raise Interrupted(
-                f"Interrupted after {len(run.history)} of {recipe.epochs} epochs; "
-                f"the same command with --resume goes on from {checkpoint.path}."
-            ) from None
-    if mean:
-        model.load_state_dict(mean.module.state_dict())
-    return run.history
+def _device(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device
 
 
 def _measured(test_batches: dict, protocol: str) -> dict:
@@ -208,31 +150,33 @@ def _measured(test_batches: dict, protocol: str) -> dict:
     return {"test": test_batches[protocol]}
 
 
-def log_line(row: dict, epochs: int) -> str:
-    """One epoch of a history as one aligned line."""
-    train = Metrics(row["train_loss"], row["train_correct"], row["train_total"])
-    test = Metrics(row["test_loss"], row["test_correct"], row["test_total"])
-    return (
-        f"{'epoch':<11}{row['epoch']:>2}/{epochs}  lr {row['lr']:<7.5g} "
-        f"train loss {train.loss:.4f} accuracy {train.accuracy:6.2f} %  "
-        f"test loss {test.loss:.4f} accuracy {test.accuracy:6.2f} %  {row['seconds']:5.1f} s"
-    )
+def _refuse_impossible(model: nn.Module, train_batches, recipe: Recipe, loss: Loss) -> None:
+    """Raise UserError for a run that would fail in an hour, or whose record would say what is not true."""
+    if recipe.teacher and loss is nll_loss:
+        raise UserError(
+            f"{recipe.step} learns from labels alone; its recipe cannot have the teacher {recipe.teacher!r}."
+        )
+    images = getattr(train_batches, "total", None) or len(getattr(train_batches, "dataset", ()))
+    if images and 1 in (images, recipe.batch_size, images % recipe.batch_size) and _has_single_values(model):
+        raise UserError(
+            f"Batches of {recipe.batch_size} from {images:,} images leave a batch with one image, and a BatchNorm of "
+            "this network then has one value per channel, which has no variance; choose another --batch-size or --limit."
+        )
 
 
-def _refuse_no_number(sums: list[Tensor], optimizer, where: str) -> None:
-    """Raise UserError when the last of the epoch's running sums of losses is inf or NaN, which a sum then stays."""
-    if sums and not math.isfinite(sums[-1]):
-        kept = int(torch.stack(sums).isfinite().sum())
-        raise UserError(f"The training loss is {sums[kept].item()} in {where}, batch {kept + 1}; {_lower(optimizer)}.")
+def _has_single_values(model: nn.Module) -> bool:
+    """Whether some BatchNorm sees one value per channel when a batch holds one image."""
+    return any(values == channels for channels, values in batchnorm_sizes(model))
+
+
+def _refuse_divergence(found: tuple[float, int] | None, optimizer, where: str) -> None:
+    """Raise UserError for a loss that is inf or NaN, and the number of its batch."""
+    if found:
+        raise UserError(f"The training loss is {found[0]} in {where}, batch {found[1]}; {_lower(optimizer)}.")
 
 
 def _lower(optimizer) -> str:
     return f"try a lower learning rate than {optimizer.param_groups[0]['lr']:.5g}"
-
-
-def _pieces(images: Tensor, labels: Tensor, size: int):
-    """The batch as pairs of at most `size` images and their labels."""
-    return zip(images.split(size), labels.split(size), strict=True)
 
 
 def _progress(batches, description: str):

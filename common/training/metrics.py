@@ -1,6 +1,7 @@
-"""What is counted in a pass over some images: their loss, and how many were classified correctly."""
+"""Loss and accuracy over a set of images, added up batch by batch."""
 
 import dataclasses
+import math
 
 import torch
 from torch import Tensor
@@ -8,7 +9,7 @@ from torch import Tensor
 
 @dataclasses.dataclass(frozen=True)
 class Metrics:
-    """What a pass over some images gave: mean loss per image, and how many of them were classified correctly."""
+    """The mean loss per image, and how many of `total` images were classified correctly."""
 
     loss: float
     correct: int
@@ -25,21 +26,35 @@ class Metrics:
 
 
 class MetricSums:
-    """Sums over an epoch that stay on the device: reading a number after every batch would make an accelerator wait."""
+    """Sums over an epoch. They stay on the device, since an accelerator waits whenever a number is read back."""
 
     def __init__(self, device: torch.device):
-        """See the class."""
+        """Empty sums on the device of the network."""
         exact = torch.float32 if device.type == "mps" else torch.float64  # MPS has no float64
         self.loss = torch.zeros((), dtype=exact, device=device)
         self.correct = torch.zeros((), dtype=torch.int64, device=device)
         self.total = 0
+        self.loss_after: list[Tensor] = []  # the sum of losses after each batch
+        self.look_every = 1 if device.type == "cpu" else 50  # batches between two looks for a loss that is no number
 
     def add(self, mean_loss: Tensor, log_probabilities: Tensor, labels: Tensor) -> None:
-        """Count a batch of log-probabilities [B, 10] and labels [B]."""
+        """Count a batch: its mean loss, log-probabilities [B, 10] and labels [B]."""
         self.loss += mean_loss * len(labels)
         self.correct += (log_probabilities.argmax(dim=1) == labels).sum()
         self.total += len(labels)
+        self.loss_after.append(self.loss.clone())
 
-    def score(self) -> Metrics:
-        """All that was added; this reads the sums back."""
+    def divergence(self, last: bool = False) -> tuple[float, int] | None:
+        """The first loss that was inf or NaN and the number of its batch, from 1; None while there is none.
+
+        On an accelerator it looks at every 50th batch only, and at the `last`.
+        """
+        looks = last or len(self.loss_after) % self.look_every == 0
+        if not looks or not self.loss_after or math.isfinite(self.loss):  # a sum that is NaN or inf stays so
+            return None
+        finite = int(torch.stack(self.loss_after).isfinite().sum())
+        return self.loss_after[finite].item(), finite + 1
+
+    def metrics(self) -> Metrics:
+        """The mean loss and the counts; reads the sums back from the device."""
         return Metrics(self.loss.item() / self.total, int(self.correct), self.total)

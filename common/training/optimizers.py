@@ -1,4 +1,4 @@
-"""How the weights move: the optimizer, the schedule of its learning rate, a running mean of the weights."""
+"""How the weights move: the optimizer, its learning rate over a run, and a moving average of the weights."""
 
 import math
 
@@ -10,12 +10,11 @@ from common.recipe import Recipe
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe, fused: bool = False) -> torch.optim.SGD:
-    """SGD by the recipe; weight decay pulls on kernels and dense weights alone.
+    """SGD by the recipe. Weight decay pulls on kernels and dense weights alone.
 
-    `fused` moves all weights in one call, which differs by rounding.
-
-    A bias or BatchNorm's scale and shift are single numbers a channel, and pulling them towards 0 does not make the
-    function simpler (He et al. 2019, https://arxiv.org/abs/1812.01187, section 3.1).
+    A bias, or BatchNorm's scale and shift, is a single number per channel: pulling it towards 0 does not make the
+    function simpler (He et al. 2019, https://arxiv.org/abs/1812.01187, section 3.1). `fused` moves all weights in one
+    call, which is faster and differs by rounding.
     """
     settings = {"lr": recipe.lr, "momentum": recipe.momentum, "nesterov": recipe.nesterov, "fused": fused or None}
     if not recipe.weight_decay:
@@ -39,48 +38,29 @@ def one_cycle(done: float, rise: float) -> float:
     return (1 + math.cos(math.pi * (done - rise) / (1 - rise))) / 2
 
 
-class Schedule:
-    """The learning rate over a run: after each step of the optimizer call `after_step`, after each epoch `after_epoch`.
+def make_schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, steps_per_epoch: int):
+    """The learning rate over a run, as a scheduler of PyTorch's whose `step()` follows every step of the optimizer.
 
-    With `recipe.one_cycle` it is moved with every step, as `one_cycle` says; else it falls by a
-    factor after some epochs, or never.
+    With `recipe.one_cycle` it follows `one_cycle`; with `recipe.lr_step` it is multiplied by `recipe.lr_gamma` after
+    every so many epochs; else it stays.
     """
-
-    def __init__(self, optimizer: torch.optim.Optimizer, recipe: Recipe, steps_per_epoch: int):
-        """See the class."""
-        schedules, self.every_step = torch.optim.lr_scheduler, recipe.one_cycle > 0
-        if self.every_step:
-            steps = recipe.epochs * steps_per_epoch
-            self.schedule = schedules.LambdaLR(optimizer, lambda step: one_cycle(step / steps, recipe.one_cycle))
-        else:
-            self.schedule = schedules.StepLR(optimizer, recipe.lr_step or recipe.epochs, recipe.lr_gamma)
-
-    def after_step(self) -> None:
-        """Move on, if this schedule moves with every step."""
-        if self.every_step:
-            self.schedule.step()
-
-    def after_epoch(self) -> None:
-        """Move on, if this schedule moves with every epoch."""
-        if not self.every_step:
-            self.schedule.step()
-
-    def state_dict(self) -> dict:
-        """Where the schedule stands."""
-        return self.schedule.state_dict()
-
-    def load_state_dict(self, state: dict) -> None:
-        """Go on from there."""
-        self.schedule.load_state_dict(state)
+    schedulers = torch.optim.lr_scheduler
+    if recipe.one_cycle:
+        steps = recipe.epochs * steps_per_epoch
+        return schedulers.LambdaLR(optimizer, lambda step: one_cycle(step / steps, recipe.one_cycle))
+    if recipe.lr_step:
+        return schedulers.StepLR(optimizer, recipe.lr_step * steps_per_epoch, recipe.lr_gamma)
+    return schedulers.LambdaLR(optimizer, lambda step: 1.0)
 
 
 def weight_ema(model: nn.Module, recipe: Recipe) -> AveragedModel | None:
-    """A second model whose weights and BatchNorm means follow the first's, or None where the recipe has no averaging.
+    """A second model that holds an exponential moving average (EMA) of the first's weights and BatchNorm statistics.
 
-    Each call of its `update_parameters(model)` keeps the share `recipe.ema_decay` of what it has and adds the rest of
-    what `model` has: an exponential mean over the last 1 / (1 - averaging) steps or so (Polyak and Juditsky 1992;
-    `torch.optim.swa_utils`). The noise of the single steps averages out, as it would with a lower learning rate. In the
-    first steps it keeps less, (1 + n) / (10 + n) after n of them, so that the untrained weights are soon forgotten.
+    None where the recipe has no `ema_decay`. Each call of its `update_parameters(model)` keeps the share
+    `recipe.ema_decay` of the average and adds the rest of what `model` has now: an average over the last
+    1 / (1 - ema_decay) steps or so (Polyak and Juditsky 1992; `torch.optim.swa_utils`). The noise of the single steps
+    averages out, as it would with a lower learning rate. After n of the first steps it keeps less,
+    (1 + n) / (10 + n), so that the untrained weights are soon forgotten.
     """
     if not recipe.ema_decay:
         return None

@@ -18,6 +18,7 @@ from common.data.loaders import InMemoryLoader
 from common.recipe import ROOT, Options, Recipe
 from common.system.errors import UserError
 from common.training import acceleration, loops
+from common.training.steps import make_forward_backward
 
 CPU = torch.device("cpu")
 needs_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU with CUDA")
@@ -56,7 +57,7 @@ def test_pieces_of_a_batch_give_the_gradient_of_the_batch():
     for size in (64, 1_000):
         model = network("S5/step1_first_network")
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-        score = loops.train_epoch(model, batch(), optimizer, piece_size=size)
+        score = loops.train_epoch(model, batch(), optimizer, make_forward_backward(model, micro_batch_size=size))
         results.append((flat(model.state_dict().values()), score))
     (pieces, score_of_pieces), (whole, score_of_whole) = results
     assert torch.allclose(pieces, whole, atol=1e-7, rtol=1e-5)
@@ -66,8 +67,7 @@ def test_pieces_of_a_batch_give_the_gradient_of_the_batch():
 
 def test_batchnorm_needs_the_whole_batch():
     assert acceleration.micro_batch_size(network("S5/step1_first_network")) == 64
-    assert acceleration.micro_batch_size(network("S7/block3")) > 60_000
-    assert acceleration.micro_batch_size(network("S7/block3"), training=False) == 32
+    assert acceleration.micro_batch_size(network("S7/block3")) is None
 
 
 def test_channels_innermost_change_no_value():
@@ -160,15 +160,19 @@ def test_auto_is_bfloat16_only_where_the_cpu_has_units_for_it(monkeypatch):
 
 def test_short_runs_and_machines_without_a_compiler_do_not_compile(monkeypatch):
     """14 epochs of 938 steps are long enough in float32, where the compiler starts faster and gains more."""
-    recipe = Recipe("S7/block4", epochs=14, batch_size=64, lr=0.02)
+    recipe, model = Recipe("S7/block4", epochs=14, batch_size=64, lr=0.02), network("S7/block4")
+
+    def compiled(precision, steps_per_epoch=938, asked=True):
+        return acceleration.choose(model, recipe, options(precision, compile=asked), steps_per_epoch).compiled
+
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
-    assert acceleration.compiles(recipe, options("float32", compile=True), CPU, 60_000)
-    assert not acceleration.compiles(recipe, options("bfloat16", compile=True), CPU, 60_000)
-    assert acceleration.compiles(recipe, options("bfloat16", compile=True), CPU, 2 * 60_000)
-    assert not acceleration.compiles(recipe, options("float32"), CPU, 60_000)
-    assert not acceleration.compiles(recipe, options("float32", compile=True), CPU, 512)
+    assert compiled("float32")
+    assert not compiled("bfloat16")
+    assert compiled("bfloat16", 2 * 938)
+    assert not compiled("float32", asked=False)
+    assert not compiled("float32", 8)
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    assert not acceleration.compiles(recipe, options("float32", compile=True), CPU, 60_000)
+    assert not compiled("float32")
 
 
 def test_a_run_that_asked_for_the_compiler_in_vain_is_told(capsys):
@@ -185,7 +189,7 @@ def test_captured_passes_give_the_same_gradients_and_leave_no_trace(arithmetic):
     for captured in (False, True):
         model = network("S7/block1").to(loops.choose_device("cuda")).train()
         torch.cuda.manual_seed(5)
-        passes = loops.make_forward_backward(acceleration.forward(model, arithmetic))
+        passes = make_forward_backward(acceleration.forward(model, arithmetic))
         passes = acceleration.CudaGraphStep(model, passes, 96) if captured else passes
         gradients = []
         for count in (96, 96, 32):
@@ -207,7 +211,7 @@ def test_a_captured_training_ends_where_a_plain_one_does(monkeypatch):
     recipe = Recipe("S7/block4_one_look", epochs=2, batch_size=32, lr=0.02, one_cycle=0.2, ema_decay=0.9)
     asked, ends = dataclasses.replace(options(), device="cuda"), []
     for worth in (1, 10**9):
-        monkeypatch.setattr(acceleration, "WORTH_CAPTURING", worth)
+        monkeypatch.setattr(acceleration, "MIN_STEPS_CUDA_GRAPH", worth)
         model, digits = network(recipe.step).to(loops.choose_device("cuda")), data.load("builtin", limit=1_040)
         train = InMemoryLoader(digits.train_images, digits.train_labels, 32, shuffle=True, device="cuda")
         history = loops.fit(model, train, {"held-out": batch(360)}, recipe, asked)
@@ -239,13 +243,12 @@ def test_what_cannot_be_recorded_is_refused_in_one_sentence(monkeypatch):
     monkeypatch.setattr(torch.random, "fork_rng", contextlib.nullcontext)
     model = network("S7/block3")
     with pytest.raises(UserError, match=r"graph \(operation not permitted when stream is capturing\). Take what reads"):
-        acceleration.CudaGraphStep(model, loops.make_forward_backward(model), 32)
+        acceleration.CudaGraphStep(model, make_forward_backward(model), 32)
 
 
-def test_only_a_gpu_captures_and_only_runs_that_gain_by_it():
-    assert acceleration.uses_cuda_graph(torch.device("cuda"), 14 * 938)
-    assert not acceleration.uses_cuda_graph(torch.device("cuda"), 16)
-    assert not acceleration.uses_cuda_graph(CPU, 14 * 938)
+def test_a_cpu_records_no_graph():
+    recipe = Recipe("S7/block3", epochs=14, batch_size=64, lr=0.02)
+    assert not acceleration.choose(network("S7/block3"), recipe, options("float32"), 938).cuda_graph
 
 
 FAULTS = """
@@ -253,7 +256,7 @@ import resource, torch
 from common.training import acceleration
 
 if {kept}:
-    speed.keep_memory()
+    acceleration.keep_memory()
 for _ in range(3):  # what the first rounds take from the system is not counted
     activations = [torch.ones(2**20) for _ in range(10)]
     del activations

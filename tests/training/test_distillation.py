@@ -9,7 +9,7 @@ import torch
 
 from common import data, models
 from common.recipe import Augmentation, Options, Recipe
-from common.system.errors import UserError
+from common.system.errors import Interrupted, UserError
 from common.training import distillation, loops
 
 RECIPE = Recipe("S7/block4", epochs=2, batch_size=32, lr=0.1, teacher="S7/block4_dense", temperature=2.0, alpha=0.75)
@@ -62,7 +62,7 @@ def test_a_teacher_is_trained_once_and_draws_nothing_from_the_students_generator
     digits = data.load("builtin", limit=64)
     torch.manual_seed(3)
     before = torch.random.get_rng_state()
-    first = distillation.teacher(RECIPE, digits, asked, CPU)
+    first = distillation.train_teacher(RECIPE, digits, asked, CPU)
     assert torch.equal(before, torch.random.get_rng_state())
     said = capsys.readouterr().out
     assert said.count("teacher    S7/block4_dense") == 1
@@ -70,7 +70,7 @@ def test_a_teacher_is_trained_once_and_draws_nothing_from_the_students_generator
     untrained = models.build("S7/block4_dense").state_dict()
     assert not torch.equal(first.state_dict()["layers.0.0.weight"], untrained["layers.0.0.weight"])
     monkeypatch.setattr(loops, "train_epoch", lambda *_: pytest.fail("trained again"))
-    again = distillation.teacher(dataclasses.replace(RECIPE, seed=2), digits, asked, CPU)
+    again = distillation.train_teacher(dataclasses.replace(RECIPE, seed=2), digits, asked, CPU)
     assert capsys.readouterr().out == said
     for name, tensor in again.state_dict().items():
         assert torch.equal(tensor, first.state_dict()[name])
@@ -78,7 +78,7 @@ def test_a_teacher_is_trained_once_and_draws_nothing_from_the_students_generator
 
 def test_a_teacher_that_was_interrupted_is_trained_to_the_end(asked, monkeypatch, capsys):
     digits, epochs = data.load("builtin", limit=64), loops.train_epoch
-    whole = distillation.teacher(RECIPE, digits, asked, CPU)
+    whole = distillation.train_teacher(RECIPE, digits, asked, CPU)
     said = capsys.readouterr().out
     shutil.rmtree(asked.out / "runs")
 
@@ -90,12 +90,12 @@ def test_a_teacher_that_was_interrupted_is_trained_to_the_end(asked, monkeypatch
         raise KeyboardInterrupt
 
     monkeypatch.setattr(loops, "train_epoch", once)
-    with pytest.raises(loops.Interrupted, match="the same command goes on with it"):
-        distillation.teacher(RECIPE, digits, asked, CPU)
+    with pytest.raises(Interrupted, match="the same command goes on with it"):
+        distillation.train_teacher(RECIPE, digits, asked, CPU)
     monkeypatch.setattr(loops, "train_epoch", epochs)
     capsys.readouterr()
     for tensor, other in zip(
-        distillation.teacher(RECIPE, digits, asked, CPU).parameters(), whole.parameters(), strict=True
+        distillation.train_teacher(RECIPE, digits, asked, CPU).parameters(), whole.parameters(), strict=True
     ):
         assert torch.equal(tensor, other)
     losses = [[line.rsplit("%", 1)[0] for line in text.splitlines()] for text in (said, capsys.readouterr().out)]
@@ -104,9 +104,9 @@ def test_a_teacher_that_was_interrupted_is_trained_to_the_end(asked, monkeypatch
 
 def test_other_images_and_other_recipes_have_teachers_of_their_own(asked):
     recipe = dataclasses.replace(RECIPE, epochs=1)
-    distillation.teacher(recipe, data.load("builtin", limit=64), asked, CPU)
-    distillation.teacher(recipe, data.load("builtin", limit=65), asked, CPU)
-    distillation.teacher(
+    distillation.train_teacher(recipe, data.load("builtin", limit=64), asked, CPU)
+    distillation.train_teacher(recipe, data.load("builtin", limit=65), asked, CPU)
+    distillation.train_teacher(
         dataclasses.replace(recipe, augmentation=Augmentation(rotation=5)), data.load("builtin", limit=64), asked, CPU
     )
     assert len(list((asked.out / "runs" / "teachers").glob("*/checkpoint.pt"))) == 3
@@ -114,10 +114,10 @@ def test_other_images_and_other_recipes_have_teachers_of_their_own(asked):
 
 def test_a_damaged_teacher_is_one_sentence(asked):
     digits, recipe = data.load("builtin", limit=64), dataclasses.replace(RECIPE, epochs=1)
-    distillation.teacher(recipe, digits, asked, CPU)
+    distillation.train_teacher(recipe, digits, asked, CPU)
     next((asked.out / "runs" / "teachers").glob("*/checkpoint.pt")).write_bytes(b"nothing")
     with pytest.raises(UserError, match="damaged or holds more than weights"):
-        distillation.teacher(recipe, digits, asked, CPU)
+        distillation.train_teacher(recipe, digits, asked, CPU)
 
 
 def test_training_minimises_the_loss_that_it_is_given(asked):

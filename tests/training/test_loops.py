@@ -17,7 +17,7 @@ from common import data, models, records
 from common.data.loaders import InMemoryLoader, classic_loader
 from common.recipe import ROOT, Augmentation, Options, Recipe, Target
 from common.records import report
-from common.system.errors import UserError
+from common.system.errors import Interrupted, UserError
 from common.training import acceleration, loops
 from common.training.checkpoints import Checkpoint
 
@@ -151,20 +151,18 @@ MOVING = dataclasses.replace(RECIPE, one_cycle=0.3, nesterov=True, weight_decay=
 
 
 @pytest.mark.parametrize(
-    ("recipe", "precision", "innermost"),
+    ("recipe", "precision", "chwn"),
     [(RECIPE, "float32", False), (RECIPE, "bfloat16", False), (MOVING, "float32", False), (RECIPE, "float32", True)],
 )
 @pytest.mark.parametrize("epoch", [1, 2, 3])
-def test_a_resumed_run_ends_with_the_same_bits(
-    monkeypatch, digits, tmp_path, capsys, epoch, recipe, precision, innermost
-):
-    monkeypatch.setattr(acceleration, "WORTH_INNERMOST", 0 if innermost else 800)
+def test_a_resumed_run_ends_with_the_same_bits(monkeypatch, digits, tmp_path, capsys, epoch, recipe, precision, chwn):
+    monkeypatch.setattr(acceleration, "MIN_STEPS_CHWN", 0 if chwn else 800)
     whole = network()
     undisturbed = loops.fit(whole, *loaders(digits), recipe, options(tmp_path, precision=precision))
     said = capsys.readouterr().out
 
     train, test = loaders(digits)
-    with pytest.raises(loops.Interrupted, match=f"after {epoch - 1} of 3 epochs.*--resume"):
+    with pytest.raises(Interrupted, match=f"after {epoch - 1} of 3 epochs.*--resume"):
         arguments = saved_in(tmp_path, recipe, digits, precision=precision)
         loops.fit(network(), StopsAfter(train, epoch), test, recipe, *arguments)
     capsys.readouterr()
@@ -180,6 +178,16 @@ def test_a_resumed_run_ends_with_the_same_bits(
     assert {path.name for path in tmp_path.iterdir()} == {"checkpoint.pt", ".lock"}
 
 
+class AfterEachStep:
+    """In the place of an average: it keeps the weights that it is shown."""
+
+    def __init__(self):
+        self.weights = []
+
+    def update_parameters(self, model):
+        self.weights.append(weights(model))
+
+
 def test_what_is_measured_and_kept_is_the_mean_of_the_weights(digits, tmp_path):
     """Against the mean written out, step by step, over a twin's training."""
     recipe = dataclasses.replace(RECIPE, epochs=1, ema_decay=0.2)
@@ -187,11 +195,11 @@ def test_what_is_measured_and_kept_is_the_mean_of_the_weights(digits, tmp_path):
     train, test = loaders(digits)
     torch.manual_seed(3)
     history = loops.fit(model, train, test, recipe, options(tmp_path))
-    seen = []
     train, _ = loaders(digits)
     torch.manual_seed(3)
-    optimizer = torch.optim.SGD(twin.parameters(), lr=0.02, momentum=0.8)
-    loops.train_epoch(twin, train, optimizer, after_step=lambda: seen.append(weights(twin)))
+    optimizer, seen = torch.optim.SGD(twin.parameters(), lr=0.02, momentum=0.8), AfterEachStep()
+    loops.train_epoch(twin, train, optimizer, ema=seen)
+    seen = seen.weights
     assert len(seen) == 3
     second = 2 / 11 * seen[0] + 9 / 11 * seen[1]  # the mean keeps (1 + n) / (10 + n) after n steps, at most 0.2 here
     assert torch.allclose(weights(model), 0.2 * second + 0.8 * seen[2], atol=1e-6)
@@ -275,14 +283,16 @@ def test_a_checkpoint_of_another_recipe_or_data_set_is_refused(digits, saved):
     assert "training images 96 there, 50 here" in refusal(folder, recipe, data.load("builtin", limit=50))
 
 
-def test_a_checkpoint_of_another_protocol_or_network_is_refused(digits, saved, monkeypatch):
+def test_a_checkpoint_of_another_protocol_or_network_is_refused(digits, saved):
     folder, recipe = saved
     with pytest.raises(UserError, match="protocol held-out there, source here"):
         saved_in(folder, recipe, digits, resume=True, protocol="source")
     with pytest.raises(UserError, match="precision float32 there, bfloat16 here"):
         saved_in(folder, recipe, digits, resume=True, precision="bfloat16")
-    monkeypatch.setattr(models, "source", lambda step: "class Other: ...")
-    assert "network" in refusal(folder, recipe, digits)
+    torch.manual_seed(1)
+    other = models.build("S7/block1")
+    with pytest.raises(UserError, match="belongs to another run \\(network .* there, .* here\\)"):
+        loops.fit(other, *loaders(digits, recipe), recipe, *saved_in(folder, recipe, digits, resume=True))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.999])

@@ -38,14 +38,13 @@ def test_nesterov_looks_ahead():
 
 def rates(one: Recipe, steps_per_epoch: int) -> list[float]:
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(()))], lr=one.lr)
-    schedule = optimizers.Schedule(optimizer, one, steps_per_epoch)
+    schedule = optimizers.make_schedule(optimizer, one, steps_per_epoch)
     found = []
     for _ in range(one.epochs):
         for _ in range(steps_per_epoch):
             found.append(optimizer.param_groups[0]["lr"])
             optimizer.step()
-            schedule.after_step()
-        schedule.after_epoch()
+            schedule.step()
     return found
 
 
