@@ -374,13 +374,11 @@ def rates(some: Recipe) -> list[float]:
     """The learning rate of every step of a run on MNIST, as `common.training.optimizers` sets it."""
     optimizer, found = optimizers.make_optimizer(nn.Linear(1, 1), some), []
     steps = math.ceil(60_000 / some.batch_size)
-    schedule = optimizers.Schedule(optimizer, some, steps)
-    for _ in range(some.epochs):
-        for _ in range(steps):
-            found.append(optimizer.param_groups[0]["lr"])
-            optimizer.step()
-            schedule.after_step()
-        schedule.after_epoch()
+    schedule = optimizers.make_schedule(optimizer, some, steps)
+    for _ in range(some.epochs * steps):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
     return found
 
 

@@ -254,6 +254,77 @@ def test_a_step_whose_source_used_the_test_images_has_one_protocol(digits, tmp_p
     assert [run["protocol"] for run in records.make(recipe, asked, model, digits, history)["runs"]] == ["held-out"]
 
 
+def test_more_epochs_go_on_where_fewer_ended(digits, tmp_path):
+    """Two epochs and then two more are the same run as four, where no rate depends on their number."""
+    stepped = dataclasses.replace(RECIPE, epochs=4, lr_step=1)
+    whole = network()
+    loops.fit(whole, *loaders(digits), stepped, options(tmp_path))
+    half = dataclasses.replace(stepped, epochs=2)
+    loops.fit(network(), *loaders(digits), half, *saved_in(tmp_path, half, digits))
+    resumed = network(seed=2)
+    history = loops.fit(resumed, *loaders(digits), stepped, *saved_in(tmp_path, stepped, digits, resume=True))
+    assert [row["epoch"] for row in history] == [1, 2, 3, 4]
+    assert torch.equal(weights(whole), weights(resumed))
+    with pytest.raises(UserError, match="has 4 epochs already; --epochs must be at least 4"):
+        saved_in(tmp_path, half, digits, resume=True)
+
+
+def test_one_cycle_over_more_epochs_is_another_run(digits, tmp_path):
+    recipe = dataclasses.replace(RECIPE, epochs=1, one_cycle=0.3)
+    loops.fit(network(), *loaders(digits), recipe, *saved_in(tmp_path, recipe, digits))
+    with pytest.raises(UserError, match="epochs 1 there, 2 here"):
+        saved_in(tmp_path, dataclasses.replace(recipe, epochs=2), digits, resume=True)
+
+
+def test_a_resumed_run_computes_as_it_began(digits, tmp_path, monkeypatch):
+    """Longer runs may train by other layers; one that goes on does not change them on the way, and its record says so."""
+    recipe, longer = dataclasses.replace(RECIPE, epochs=1), dataclasses.replace(RECIPE, epochs=2)
+    monkeypatch.setattr(acceleration, "MIN_STEPS_CHWN", 6)
+    loops.fit(network(), *loaders(digits), recipe, *saved_in(tmp_path, recipe, digits))
+    model = network()
+    asked, checkpoint = saved_in(tmp_path, longer, digits, resume=True)
+    history = loops.fit(model, *loaders(digits), longer, asked, checkpoint)
+    assert records.make(longer, asked, model, digits, history)["runs"][0]["layers"] == "library"
+    model = network()
+    history = loops.fit(model, *loaders(digits), longer, asked)
+    assert records.make(longer, asked, model, digits, history)["runs"][0]["layers"] == "chwn"
+
+
+class OfYourOwn(nn.Module):
+    """A network that no registry knows."""
+
+    def __init__(self, channels=4):
+        super().__init__()
+        self.convolution, self.dense = nn.Conv2d(1, channels, 5, stride=5), nn.Linear(channels * 25, 10)
+
+    def forward(self, images):
+        return self.dense(self.convolution(images).relu().flatten(1)).log_softmax(1)
+
+
+def test_a_network_of_your_own_is_trained_resumed_and_recorded(digits, tmp_path):
+    recipe = Recipe("S9/mine", epochs=2, batch_size=32, lr=0.05)
+    torch.manual_seed(1)
+    model = OfYourOwn()
+    asked, checkpoint = saved_in(tmp_path, recipe, digits)
+    history = loops.fit(model, *loaders(digits), recipe, asked, checkpoint)
+    record = records.make(recipe, asked, model, digits, history)
+    assert record["parameters"] == 4 * 26 + 101 * 10
+    resumed = OfYourOwn()
+    loops.fit(resumed, *loaders(digits), recipe, *saved_in(tmp_path, recipe, digits, resume=True))
+    assert torch.equal(weights(model), weights(resumed))
+    with pytest.raises(UserError, match="belongs to another run .network"):
+        loops.fit(OfYourOwn(5), *loaders(digits), recipe, *saved_in(tmp_path, recipe, digits, resume=True))
+
+
+@pytest.mark.parametrize(("batch_size", "limit"), [(1, 96), (5, 96), (32, 1)])
+def test_a_batch_of_one_image_that_batchnorm_cannot_normalise_is_said_before_training(tmp_path, batch_size, limit):
+    """The strided network ends in maps of one place: one image there is one value per channel."""
+    digits, recipe = data.load("builtin", limit=limit), Recipe("S6/part2_step2_strided", 1, batch_size, lr=0.01)
+    with pytest.raises(UserError, match="choose another --batch-size or --limit"):
+        loops.fit(models.build(recipe.step), *loaders(digits, recipe), recipe, options(tmp_path))
+    assert loops.fit(models.build("S7/block3"), *loaders(digits, recipe), recipe, options(tmp_path))
+
+
 @pytest.fixture(scope="module")
 def saved(digits, tmp_path_factory):
     folder = tmp_path_factory.mktemp("saved")
