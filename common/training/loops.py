@@ -16,7 +16,7 @@ from common.training.acceleration import make_training_step
 from common.training.checkpoints import RunState, resumable
 from common.training.metrics import Metrics, MetricSums
 from common.training.optimizers import make_optimizer, make_schedule, weight_ema
-from common.training.steps import Loss, make_forward_backward, nll_loss, predict_batch
+from common.training.steps import Loss, for_testing, make_forward_backward, nll_loss
 
 
 def train_epoch(
@@ -47,13 +47,13 @@ def train_epoch(
     return sums.metrics()
 
 
+@torch.no_grad()
 def evaluate(model: nn.Module, batches, description: str = "testing") -> Metrics:
     """One pass over the batches with the weights as they are: no dropout, BatchNorm by its running statistics."""
     device, sums = _device(model), MetricSums(_device(model))
     model.eval()
-    for images, labels in _progress(batches, description):
-        images, labels = images.to(device), labels.to(device)
-        log_probabilities = predict_batch(model, images)
+    for images, labels in for_testing(_progress(batches, description), device):
+        log_probabilities = model(images)
         sums.add(F.nll_loss(log_probabilities, labels), log_probabilities, labels)
     return sums.metrics()
 
@@ -106,11 +106,11 @@ def fit(
     return run.history
 
 
+@torch.no_grad()
 def predict(model: nn.Module, batches) -> Tensor:
     """The network's log-probabilities for every image, float32 [N, 10], on the CPU, in the order of the batches."""
-    device = _device(model)
     model.eval()
-    return torch.cat([predict_batch(model, images.to(device)).cpu() for images, _ in batches])
+    return torch.cat([model(images).cpu() for images, _ in for_testing(batches, _device(model))])
 
 
 def log_line(row: dict, epochs: int) -> str:

@@ -1,9 +1,9 @@
 """The forward and the backward pass over one batch: what happens between `zero_grad` and the optimizer's step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the field's name for it
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]  # of images, log-probabilities and labels
@@ -36,12 +36,12 @@ def make_forward_backward(forward: Callable, loss: Loss = nll_loss, micro_batch_
     return forward_backward
 
 
-@torch.no_grad()
-def predict_batch(model: nn.Module, images: Tensor) -> Tensor:
-    """The log-probabilities [B, 10] of images [B, 1, S, S], with the model in the mode it is in, without gradients.
+def for_testing(batches: Iterable, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches on the device; for a CPU in parts of 32 images.
 
-    On a CPU in parts of 32: what a layer has written is then still in the cache when the next layer reads it. (Some
-    networks see nine views of each image, and the heap ends at blocks of 32 MB: see `acceleration.keep_memory`.)
+    What a layer has written is then still in the cache when the next layer reads it. (Some networks see nine views of
+    each image, and the heap ends at blocks of 32 MB: see `acceleration.keep_memory`.)
     """
-    size = 32 if images.device.type == "cpu" else len(images)
-    return torch.cat([model(part) for part in images.split(size)])
+    for images, labels in batches:
+        size = 32 if device.type == "cpu" else len(labels)
+        yield from zip(images.to(device).split(size), labels.to(device).split(size), strict=True)
