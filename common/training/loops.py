@@ -159,8 +159,8 @@ def _refuse_impossible(model: nn.Module, train_batches, recipe: Recipe, loss: Lo
     images = getattr(train_batches, "total", None) or len(getattr(train_batches, "dataset", ()))
     if images and 1 in (images, recipe.batch_size, images % recipe.batch_size) and _has_single_values(model):
         raise UserError(
-            f"Batches of {recipe.batch_size} from {images:,} images leave a batch with one image, and a BatchNorm of "
-            "this network then has one value per channel, which has no variance; choose another --batch-size or --limit."
+            f"Batches of {recipe.batch_size} from {images:,} images leave a batch with one image, and then a BatchNorm "
+            "of this network has one value per channel, which has no variance; choose another --batch-size or --limit."
         )
 
 
