@@ -478,8 +478,8 @@ def largest_change(doubled: slice) -> float:
     return (twin(some_images) - before).abs().max().item()
 
 
-print(f"all kernels but the last doubled: log-probabilities move by less than 0.01: {largest_change(slice(-1)) < 0.01}")
-print(f"the last kernel doubled:          log-probabilities move by less than 0.01: {largest_change(slice(-1, None)) < 0.01}")
+print(f"all kernels but the last doubled: outputs move by less than 0.01: {largest_change(slice(-1)) < 0.01}")
+print(f"the last kernel doubled:          outputs move by less than 0.01: {largest_change(slice(-1, None)) < 0.01}")
 
 # %% [markdown]
 # What does change is how much a step can do. A step of a given length turns a kernel twice as long by half the angle,
