@@ -382,8 +382,8 @@ plots.show(figure, options.out, "ranks")
 # Training has moved these layers towards rank 1, but not far: a separable copy of the two larger ones would keep less
 # than a third of their squares. So separable convolutions are no compression of a dense network. They are another
 # network, in which the neighbourhood is looked at in few ways (each channel has one) and the channels are mixed in
-# many. Whether that is the better use of a budget is a matter for measurement, and a rung of block 4's ablation
-# ladder is about it.
+# many. Whether that is the better use of a budget is a matter for measurement. Block 4 measures it, on one rung of
+# its *ablation ladder*: a row of trainings, each with one change more than the one before.
 #
 # The idea is Sifre's (*Rigid-motion scattering for image classification*, thesis, 2014). Chollet (2017, [arXiv
 # 1610.02357](https://arxiv.org/abs/1610.02357)) reads it as the extreme case of splitting channels into groups, and

@@ -537,10 +537,11 @@ print(f"independent jumps would shrink to {math.sqrt((1 - a) / (1 + a)):.3f} of 
 # ### A teacher
 #
 # A label says "4", whether the four is a clear one or half a nine. Hinton, Vinyals and Dean (2015, [arXiv
-# 1503.02531](https://arxiv.org/abs/1503.02531)) let a network learn from the answers of a larger one instead: "4, and
-# a little like a 9" tells more than a label, and of a smudge it does not demand a certainty that nobody has. Rung 9
-# does that. The teacher has 288,160 parameters and is trained first, by this page's recipe, on the same images. Then
-# the small network sees each augmented image together with the teacher's answer to it.
+# 1503.02531](https://arxiv.org/abs/1503.02531)) let a network learn from the answers of a larger one instead, and
+# call that **distillation**: "4, and a little like a 9" tells more than a label, and of a smudge it does not demand a
+# certainty that nobody has. Rung 9 does that. The teacher has 288,160 parameters and is trained first, by this page's
+# recipe, on the same images. Then the small network sees each augmented image together with the teacher's answer to
+# it.
 #
 # A trained teacher's answers are nearly labels themselves: it gives the right class of its training images a
 # probability so close to 1 that its second thoughts are lost behind it. Divide the logits by a temperature T before

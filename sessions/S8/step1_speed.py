@@ -145,9 +145,9 @@ rungs = ablation.ablation_steps(
 #    eight batches, 512 images. No Python runs for a single image any more.
 # 5. **Loss and accuracy read once an epoch.** The sums stay tensors until the epoch is over. On a GPU each reading
 #    makes the processor wait for everything that it has asked for; on a CPU there is nothing to wait for.
-# 6. **Freed memory kept.** A step allocates tens of megabytes of activations and frees them all. The C library then
-#    returns them to the operating system, and the next step gets them back page by page, each page 4 kB, each cleared
-#    first. Two numbers, set with `mallopt`, tell it to keep what it has. (Linux with glibc only.)
+# 6. **Freed memory kept.** A training step allocates tens of megabytes of activations and frees them all. The C
+#    library then returns them to the operating system. The next step gets them back page by page, each page 4 kB,
+#    each cleared first. Two numbers, set with `mallopt`, tell it to keep what it has. (Linux with glibc only.)
 # 7. **Channels last** (PyTorch's `channels_last`). A convolution over 32 channels wants the 32 values of a pixel side
 #    by side.
 # 8. **bfloat16.** Forward and backward pass in numbers of 16 bits, with 8 significant binary digits. Half the
