@@ -44,7 +44,10 @@ def show(figure: Figure, folder: Path, name: str) -> None:
 
 
 def grid(images: Tensor, captions: list[str], columns: int = 6, title: str = "", places: int = 1) -> Figure:
-    """Images [N, 28, 28] or [N, 1, 28, 28], dark ink on white, each with its caption, in at least `places` places."""
+    """Images [N, 28, 28] or [N, 1, 28, 28] with their captions, dark ink on white, `columns` in a row.
+
+    The grid has room for at least `places` images, also where there are fewer.
+    """
     rows = -(-max(places, len(images)) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(1.45 * columns, 1.7 * rows + 0.3 * bool(title)), squeeze=False)
     figure.suptitle(title)
@@ -57,7 +60,11 @@ def grid(images: Tensor, captions: list[str], columns: int = 6, title: str = "",
 
 
 def curves(history: list[dict], bound: float | None = None) -> Figure:
-    """Loss and error rate over the epochs, for training and test; a dotted line where the target's error rate lies."""
+    """Loss and error rate over the epochs, for training and test.
+
+    `history` has a row for each epoch, as `training.fit` returns it. `bound` is the target's accuracy in per cent, a
+    dotted line.
+    """
     epochs = [row["epoch"] for row in history]
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6))
     for part in ("train", "test"):
@@ -78,7 +85,10 @@ def curves(history: list[dict], bound: float | None = None) -> Figure:
 
 
 def confusion(labels: Tensor, predictions: Tensor) -> Figure:
-    """How often each digit (row) was read as each other (column); the correct ones, thousands, are left blank."""
+    """The confusion matrix: a row for what a digit is, a column for what it was read as.
+
+    The diagonal, thousands of correct answers, is left blank. `labels` and `predictions` are [N], from 0 to 9.
+    """
     from sklearn.metrics import confusion_matrix
 
     counts = confusion_matrix(labels.cpu(), predictions.cpu(), labels=range(10))
@@ -93,9 +103,10 @@ def confusion(labels: Tensor, predictions: Tensor) -> Figure:
 
 
 def mistakes(images: Tensor, labels: Tensor, log_probabilities: Tensor, count: int = 12) -> Figure:
-    """The wrongly read images on which the network was surest: the label, what was read, how surely.
+    """The misread images on which the network was surest, each with its label, what was read, and how probable.
 
-    There is room for `count`, also where fewer were wrong: the form of a lesson's figure is the same in every run.
+    `log_probabilities` is [N, classes]. There is always room for `count` images, so that a lesson's figure has the
+    same size in every run.
     """
     confidence, predictions = log_probabilities.exp().max(dim=1)
     wrong = (predictions != labels).nonzero().flatten()
@@ -105,7 +116,10 @@ def mistakes(images: Tensor, labels: Tensor, log_probabilities: Tensor, count: i
 
 
 def receptive_fields(image: Tensor, rows: list[Layer]) -> Figure:
-    """What one value in the middle of each layer can see of the image [28, 28], drawn on it as squares."""
+    """The receptive field of each layer, a square around the middle of the image [28, 28].
+
+    `rows` come from `models.layer_rows`. A layer that does not widen the field is left out.
+    """
     fields = [1, *(row.receptive_field for row in rows)]
     grown = [row for row, before in zip(rows, fields, strict=False) if row.receptive_field > before]
     figure, axis = plt.subplots(figsize=(6.4, 4.6))
@@ -145,9 +159,10 @@ def neurons(layers: list[list[str]], connections: list[dict[tuple[int, int], str
 
 
 def error_curves(errors: dict[float, list[float]], start: int, floor: float) -> Figure:
-    """The error over the steps, a curve for each learning rate: the first `start` steps, and all on a logarithmic axis.
+    """The error over the steps, a curve for each learning rate.
 
-    The second panel ends at `floor`: what lies below is the rounding of the arithmetic.
+    The left panel has the first `start` steps. The right one has all, on a logarithmic axis, down to `floor`: what
+    lies below is rounding.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6))
     colors = plt.colormaps["viridis"](np.linspace(0, 0.9, len(errors)))
@@ -161,7 +176,11 @@ def error_curves(errors: dict[float, list[float]], start: int, floor: float) -> 
 
 
 def ladder(names: list[str], seconds: list[list[float]], limit: float) -> Figure:
-    """Seconds an epoch of each rung: the median as a bar, minimum and maximum as a line; dotted the machine's limit."""
+    """An ablation ladder of speed: a bar for each rung, the median of its seconds an epoch.
+
+    The gray line on a bar goes from minimum to maximum. The dotted line is the roofline limit of the machine, in
+    seconds.
+    """
     middle = [float(np.median(values)) for values in seconds]
     spread = [[m - min(values) for m, values in zip(middle, seconds, strict=True)]]
     spread += [[max(values) - m for m, values in zip(middle, seconds, strict=True)]]
@@ -177,9 +196,9 @@ def ladder(names: list[str], seconds: list[list[float]], limit: float) -> Figure
 
 
 def frontier(ours: list, published: list) -> Figure:
-    """Accuracy against parameters, both axes logarithmic: each of `common.experiments.frontier`'s points, ours with their spread.
+    """Accuracy against parameters, both axes logarithmic; the points come from `common.experiments.frontier`.
 
-    A dot is the mean over the seeds, the line through it goes from the lowest seed to the highest.
+    Ours are means over the seeds, with a line from the lowest seed to the highest. The published ones are single runs.
     """
     figure, axis = plt.subplots(figsize=(9, 5))
     kinds = {"networks of the course": False, "networks of the sources, trained anew": True}

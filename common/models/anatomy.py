@@ -1,4 +1,4 @@
-"""What a network is: torchsummary's table, the true count of its parameters, and each layer's view of the image."""
+"""Tables that take a network apart: its layers, its true number of parameters, the receptive field of each layer."""
 
 import contextlib
 import copy
@@ -27,15 +27,16 @@ class Layer:
 
 
 def count_parameters(network: nn.Module) -> int:
-    """Every number that the module holds for the optimizer to change, whether or not `forward` ever uses it."""
+    """How many parameters the module holds, those included that `forward` never uses."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 
 def summary(network: nn.Module, input_shape: tuple[int, ...] = (1, 28, 28)) -> str:
-    """torchsummary's table, with the true parameter count beside it and a loud line when the two differ.
+    """torchsummary's table, under it the true number of parameters, and a warning when the two differ.
 
-    torchsummary runs the network once and counts the layers that this calls; a layer that is built and never called
-    is missing from its table. It is given a copy: its forward pass would move the running means of BatchNorm.
+    torchsummary sends random images through the network and counts the layers that are called. A layer that is built
+    and never called is missing from its table. It gets a copy of the network, because its forward pass would change
+    BatchNorm's running mean and variance. `input_shape` is that of one image, [channels, height, width].
     """
     import torchsummary
 
@@ -113,7 +114,7 @@ def layer_rows(network: nn.Module, input_shape: tuple[int, ...] = (1, 28, 28)) -
 
 
 def layer_table(network: nn.Module, input_shape: tuple[int, ...] = (1, 28, 28)) -> str:
-    """The rows of `layer_rows` as aligned text; the parameters between them (BatchNorm's) get a row of their own."""
+    """The rows of `layer_rows` as aligned text. The parameters of the other layers (BatchNorm) share one row."""
     rows = layer_rows(network, input_shape)
     lines = [
         f"{'layer':<14}{'output shape':>14}{'kernel':>8}{'stride':>8}{'jump':>6}"

@@ -1,13 +1,13 @@
-"""Layers that PyTorch does not have: one that is used twice, with the same weights."""
+"""Weight sharing: layers that are applied twice with the same weights."""
 
 from torch import Tensor, nn
 
 
 class Twice(nn.Module):
-    """The same layer on its own output once more: depth without parameters. Inputs and outputs have one shape."""
+    """Applies a layer, and then the same layer to its own output: a deeper network, and no parameter more."""
 
     def __init__(self, layer: nn.Module):
-        """See the class."""
+        """`layer` keeps the shape of what it gets."""
         super().__init__()
         self.layer = layer
 
@@ -17,10 +17,11 @@ class Twice(nn.Module):
 
 
 class TwiceNormalised(nn.Module):
-    """The same convolutions on their own output once more, with a BatchNorm and a SiLU of its own for each use.
+    """Applies the same convolutions twice, each time with a BatchNorm of its own, and a SiLU, behind them.
 
-    The two uses see values of different means and variances. In training each batch is normalised by its own; a
-    BatchNorm that is shared as well would take one mixture of both for the tests, and fit neither.
+    The two uses see values of different means and variances. In training, BatchNorm normalises each batch by its own
+    mean and variance. In a test it uses running ones. A BatchNorm that is shared as well would keep a mixture of the
+    two uses there, which fits neither.
     """
 
     def __init__(self, convolutions: nn.Module, channels: int):

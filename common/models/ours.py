@@ -1,6 +1,8 @@
-"""The course's own networks, in the form of `common.models.s7`: one plain class each, named after their step.
+"""The course's own networks: a plain class for each, named after its step.
 
-A network that differs from another in one thing, for a comparison, is a subclass of it.
+Each takes normalised images [N, 1, 28, 28] and gives log-probabilities [N, 10]. The comments give the shapes of one
+image, [channels, height, width]. A network that differs from another in one thing is a subclass of it; the lessons
+train both and compare them.
 """
 
 from torch import Tensor, nn
@@ -106,14 +108,14 @@ class S7Block4OneLook(nn.Module):
 
 
 class S7Block4(S7Block4OneLook):
-    """The same 7,552 parameters, which in a test look at each image several times (`common.models.test_time_augmentation.VIEWS`)."""
+    """The same 7,552 parameters; a test averages several views of each image (`models/test_time_augmentation.py`)."""
 
     def forward(self, images: Tensor) -> Tensor:
         return super().forward(images) if self.training else predict_with_tta(super().forward, images)
 
 
 class S7Block4ReLU(S7Block4OneLook):
-    """Block 4's network with the sources' activation, for the ladder."""
+    """Block 4's network with ReLU, the sources' activation, for the ablation."""
 
     activation = nn.ReLU
 
@@ -148,7 +150,7 @@ class S7Teacher(nn.Module):
 
 
 class S6Part2Step4(nn.Module):
-    """19,760 parameters: separable convolutions on three scales, one average; several looks in a test."""
+    """19,760 parameters: separable convolutions on three scales, one average; test-time augmentation."""
 
     dropout = 0.1
 
@@ -192,7 +194,7 @@ class S6Part2Step4NoDropout(S6Part2Step4):
 
 
 class S8TimeToAccuracy(nn.Module):
-    """7,600 parameters, few of its multiply-adds on large maps: the first convolution already halves the image."""
+    """7,600 parameters. The first convolution already halves the image, so that few multiply-adds are on large maps."""
 
     def __init__(self):
         super().__init__()
@@ -251,7 +253,7 @@ class S8Frontier(nn.Module):
         )
 
     def pool(self, index: int) -> nn.Module:
-        """What halves a map whose channels are the width at `index`."""
+        """The layer that halves a map of `widths[index]` channels."""
         return nn.MaxPool2d(2)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -277,34 +279,34 @@ class S8Frontier1196(S8Frontier):
 
 
 class S8FrontierOverlapping(S8Frontier1782):
-    """1,782 parameters, and pools that overlap: the largest of 3x3 values, two steps apart."""
+    """1,782 parameters, with overlapping max-pools: 3x3 windows with stride 2."""
 
     def pool(self, index: int) -> nn.Module:
-        """See the class."""
+        """A max-pool whose neighbouring windows share a row or a column."""
         return nn.MaxPool2d(3, stride=2, padding=1)
 
 
 class S8FrontierStrided(S8Frontier1782):
-    """1,878 parameters: instead of a pool, a 2x2 kernel for each channel that takes two steps at a time."""
+    """1,878 parameters, with learned pools: depthwise 2x2 convolutions with stride 2."""
 
     def pool(self, index: int) -> nn.Module:
-        """See the class."""
+        """A 2x2 kernel for each of the `widths[index]` channels, instead of the maximum."""
         return nn.Conv2d(self.widths[index], self.widths[index], 2, stride=2, groups=self.widths[index], bias=False)
 
 
 class S8FrontierShared(S8Frontier1782):
-    """1,782 parameters, of which one layer's are used twice: a layer more, for no parameters."""
+    """1,782 parameters, with weight sharing: the third separable layer is applied twice."""
 
     def separable(self, index: int, padding: int) -> nn.Module:
-        """See the class."""
+        """The plain network's layer; the one at index 2, from 14 to 14 channels, twice with the same weights."""
         layer = super().separable(index, padding)
         return Twice(layer) if index == 2 else layer
 
 
 class S8FrontierSharedConvolutions(S8Frontier1782):
-    """1,810 parameters: the same layer's convolutions used twice, each time with a BatchNorm of its own."""
+    """1,810 parameters: the same layer's convolutions are applied twice, each time with a BatchNorm of its own."""
 
     def separable(self, index: int, padding: int) -> nn.Module:
-        """See the class."""
+        """The plain network's layer; of the one at index 2 only the convolutions have the same weights."""
         layer = super().separable(index, padding)
         return TwiceNormalised(layer[:2], self.widths[index]) if index == 2 else layer

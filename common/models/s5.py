@@ -1,6 +1,7 @@
 """The network of S5: a first one, wide and simple.
 
-Shapes are [channels, height, width].
+It takes normalised images [N, 1, 28, 28] and gives log-probabilities [N, 10]. The comments give the shapes of one
+image, [channels, height, width].
 """
 
 from torch import Tensor, nn

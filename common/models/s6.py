@@ -1,6 +1,7 @@
 """The networks of S6 part 2, as the published solution has them.
 
-Shapes are [channels, height, width].
+Each takes normalised images [N, 1, 28, 28] and gives log-probabilities [N, 10], but for one, which says so. The
+comments give the shapes of one image, [channels, height, width].
 """
 
 from torch import Tensor, nn
@@ -40,7 +41,7 @@ class S6Part2Step1(nn.Module):
 class S6Part2Step2(nn.Module):
     """11,952 parameters: strided convolutions, 16 logits for 10 classes, and Dropout 0.25 even on the logits.
 
-    The exception to the module's rule: it gives log-probabilities [N, 16]; no label ever asks for the last six.
+    So it gives log-probabilities [N, 16], where no label ever asks for the last six.
     """
 
     def __init__(self):

@@ -1,6 +1,7 @@
 """The networks of S7, as the published solutions have them.
 
-Shapes are [channels, height, width].
+Each takes normalised images [N, 1, 28, 28] and gives log-probabilities [N, 10]. The comments give the shapes of one
+image, [channels, height, width].
 """
 
 from torch import Tensor, nn

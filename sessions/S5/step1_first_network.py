@@ -228,8 +228,8 @@ plots.show(plots.grid(images[:12], [str(int(label)) for label in labels[:12]]), 
 #
 # The DataLoader turns one image after the other, 60,000 of them in each of 20 epochs. The course's `InMemoryLoader`
 # holds all images in one tensor and turns a whole batch in one go. It draws the same things at random: the order, the
-# one in ten that is cropped, the angle. `tests/test_loaders.py` checks that equal draws give equal pixels. So it is
-# the same recipe, and this is how long 512 images take in both:
+# one in ten that is cropped, the angle. `tests/data/test_loaders.py` checks that equal draws give equal pixels. So it
+# is the same recipe, and this is how long 512 images take in both:
 
 # %%
 train_batches = data.InMemoryLoader(
@@ -365,8 +365,9 @@ print(models.source(recipe.step))
 # %% [markdown]
 # The network has no padding, so each 3x3 convolution loses a pixel at every side: 28, 26, 24; halved to 12; 10, 8;
 # halved to 4. What is left are 256 channels of 4x4 values. `Flatten` writes these 4,096 numbers in one row, and a
-# **dense** layer computes 50 sums, each over all of them with weights of its own. A second one makes ten of the 50:
-# one **score** for each digit.
+# **dense** layer computes 50 sums, each over all of them with weights of its own. A second one makes ten of the 50,
+# one for each digit. Such a number is called a **logit**. It can be any number, and the larger it is, the more the
+# network believes in that digit.
 #
 # torchsummary counts the layers that run in a forward pass. The line that we add under its table counts what the
 # module holds.
@@ -398,20 +399,20 @@ plots.show(plots.receptive_fields(digits.train_images[0], rows), options.out, "r
 #
 # ### The loss: one number that says how wrong
 #
-# The last layer, `LogSoftmax`, turns ten scores into ten probabilities, or rather their logarithms. Softmax makes
-# every score positive by exp() and divides by the sum, so that they add up to 1. Its logarithm is the score minus
-# log(sum of exp(scores)). The loss of an image is minus the log-probability of its label (negative log-likelihood,
+# The last layer, `LogSoftmax`, turns ten logits into ten probabilities, or rather their logarithms. Softmax makes
+# every logit positive by exp() and divides by the sum, so that they add up to 1. Its logarithm is the logit minus
+# log(sum of exp(logits)). The loss of an image is minus the log-probability of its label (negative log-likelihood,
 # NLL): 0 for a network that gives the label all the probability, and the larger the less it gives. The two together
-# are called **cross entropy**. By hand, for three classes with the scores 2, 1 and 0:
+# are called **cross entropy**. By hand, for three classes with the logits 2, 1 and 0:
 
 # %%
-scores = torch.tensor([2.0, 1.0, 0.0])
-log_probabilities = scores - scores.exp().sum().log()
+logits = torch.tensor([2.0, 1.0, 0.0])
+log_probabilities = logits - logits.exp().sum().log()
 print("label        0       1       2")
 print("p      " + " ".join(f"{number:7.4f}" for number in log_probabilities.exp()))
 print("loss   " + " ".join(f"{number:7.4f}" for number in -log_probabilities))
 classes = torch.arange(3)
-by_torch = functional.cross_entropy(scores.repeat(3, 1), classes, reduction="none")
+by_torch = functional.cross_entropy(logits.repeat(3, 1), classes, reduction="none")
 print("PyTorch's cross_entropy agrees:", torch.allclose(-log_probabilities, by_torch))
 twice = functional.cross_entropy(log_probabilities.repeat(3, 1), classes, reduction="none")
 print("on the log-probabilities it gives the same:", torch.allclose(by_torch, twice))
@@ -480,14 +481,14 @@ def train_by_hand(model, batches, velocities, lr, momentum) -> training.Metrics:
                 velocity.mul_(momentum).add_(weights.grad)
                 weights.sub_(lr * velocity)
         loss_sum += loss.item() * len(labels)
-        correct += (log_probabilities.argmax(dim=1) == labels).sum().item()  # the digit with the highest score
+        correct += (log_probabilities.argmax(dim=1) == labels).sum().item()  # the digit with the highest logit
         total += len(labels)
     return training.Metrics(loss_sum / total, correct, total)
 
 
 # %% [markdown]
 # We try it on a copy of the network and on no more than 256 images, in batches of 32 from the classic loader, without
-# augmentation. Beside it, another copy with the same weights gets the same batches from `loops.train_epoch`, the
+# augmentation. Beside it, another copy with the same weights gets the same batches from `training.train_epoch`, the
 # function that trains every network of this course. The loss should begin near 2.30: a network that knows nothing
 # gives every digit a tenth of the probability, and -log(1/10) = 2.3026.
 
@@ -499,8 +500,8 @@ by_hand = train_by_hand(ours, few_batches, velocities, recipe.lr, recipe.momentu
 imported = training.train_epoch(
     theirs, few_batches, torch.optim.SGD(theirs.parameters(), lr=recipe.lr, momentum=recipe.momentum)
 )
-for name, score in (("by hand", by_hand), ("imported", imported)):
-    print(f"this run   256 images, {name:<10}  loss {score.loss:.4f}, accuracy {score.accuracy:.2f} %")
+for name, metrics in (("by hand", by_hand), ("imported", imported)):
+    print(f"this run   256 images, {name:<10}  loss {metrics.loss:.4f}, accuracy {metrics.accuracy:.2f} %")
 
 
 def farthest(one, other) -> float:
@@ -515,28 +516,28 @@ print("after 8 steps the same weights, to a hundredth of how far they have moved
 # Eight steps change the loss only a little; that is why the check compares the weights and not the accuracy. The
 # imported loop does what ours does; it adds a progress bar, and collects its sums on the device. For the long run
 # below it is asked for two things more, which this check does not cover. On a CPU a batch goes through the network in
-# pieces of 64 whose gradients are added up, the same sum in a better order for the machine's memory. And where a
-# processor has matrix units, the network computes with numbers of 16 bits, *bfloat16*; the line `machine` above says
-# whether yours does. (On an NVIDIA GPU the passes are recorded once and then replayed.)
-# [S8 step 1](../S8/step1_speed.ipynb) looks into all of these.
+# **micro-batches** of 64 images. Their gradients are added up: the same sum, in a better order for the machine's
+# memory. And where a processor has matrix units, the network computes with numbers of 16 bits, *bfloat16*; the line
+# `machine` above says whether yours does. (On an NVIDIA GPU the forward and the backward pass are recorded once and
+# then replayed.) [S8 step 1](../S8/step1_speed.ipynb) looks into all of these.
 #
 # ### Overfitting, on purpose
 #
-# Our loop deserves a longer run. Let it go on with the same 256 images, 20 passes in all, with the schedule's
-# learning rates, and look after each pass at 256 held-out images too. There are 2,317 parameters for each training
+# Our loop deserves a longer run. Let it go on with the same 256 images, 20 epochs in all, with the schedule's
+# learning rates, and measure after each of them 256 held-out images too. There are 2,317 parameters for each training
 # image.
 
 # %%
 few_held_out = data.classic_loader(digits.test_images[:256], digits.test_labels[:256], 256)
-passes = [{"epoch": 1, **by_hand.row("train"), **training.evaluate(ours, few_held_out).row("test")}]
+few_history = [{"epoch": 1, **by_hand.row("train"), **training.evaluate(ours, few_held_out).row("test")}]
 for number in range(2, 21):
     seen = train_by_hand(ours, few_batches, velocities, lrs[number], recipe.momentum)
-    passes.append({"epoch": number, **seen.row("train"), **training.evaluate(ours, few_held_out).row("test")})
+    few_history.append({"epoch": number, **seen.row("train"), **training.evaluate(ours, few_held_out).row("test")})
 print(f"this run   accuracy on the 256 training images        {training.evaluate(ours, few_batches).accuracy:6.2f} %")
 print(f"this run   accuracy on 256 held-out images            {training.evaluate(ours, few_held_out).accuracy:6.2f} %")
 
 # %%
-plots.show(plots.curves(passes), options.out, "overfitting")
+plots.show(plots.curves(few_history), options.out, "overfitting")
 
 # %% [markdown]
 # Four curves: loss and errors, each on the images that the network trains on and on those that it does not (the axes
@@ -548,9 +549,9 @@ plots.show(plots.curves(passes), options.out, "overfitting")
 #
 # ### In earnest
 #
-# `training.fit` is the frame around `train_epoch`: an epoch over the training batches, a look at the test batches, one
-# line, one checkpoint. The test accuracy is looked at and never acted on: nothing stops early, no best epoch is
-# picked. **The result is the last epoch**, whatever it is.
+# `training.fit` is the frame around `train_epoch`. For each epoch it trains, evaluates on the test batches, prints
+# one line and writes one checkpoint. The test accuracy is printed and never acted on: nothing stops early, no best
+# epoch is picked. **The result is the last epoch**, whatever it is.
 
 # %%
 history = training.fit(model, train_batches, test_batches, recipe, options, checkpoint)
@@ -706,31 +707,31 @@ check("30x30 pixels", flattened(30), 4_096)
 
 # %% [markdown]
 # **Exercise 2: cross entropy that survives** (medium, 10 minutes). Write the loss of one image from its list of
-# scores, with `math.exp` and `math.log`. The third check has a score of 1000, and `math.exp(1000)` raises an error.
-# Does the loss change when the same number is subtracted from all scores?
+# logits, with `math.exp` and `math.log`. The third check has a logit of 1000, and `math.exp(1000)` raises an error.
+# Does the loss change when the same number is subtracted from all logits?
 
 
 # %%
-def cross_entropy(scores: list[float], label: int) -> float | None:
+def cross_entropy(logits: list[float], label: int) -> float | None:
     # Your lines here. Then return your result instead of None.
     return None
 
 
-check("scores 2, 1, 0 and label 0", cross_entropy([2, 1, 0], 0), 0.4076, tolerance=0.0001)
-check("ten equal scores", cross_entropy([3.0] * 10, 7), math.log(10), tolerance=1e-9)
-check("scores 1000 and 0, label 1", cross_entropy([1000, 0], 1), 1000, tolerance=1e-9)
+check("logits 2, 1, 0 and label 0", cross_entropy([2, 1, 0], 0), 0.4076, tolerance=0.0001)
+check("ten equal logits", cross_entropy([3.0] * 10, 7), math.log(10), tolerance=1e-9)
+check("logits 1000 and 0, label 1", cross_entropy([1000, 0], 1), 1000, tolerance=1e-9)
 
 # %% [markdown]
 # <details><summary>Solution</summary>
 #
 # ```python
-# def cross_entropy(scores, label):
-#     highest = max(scores)
-#     log_sum = highest + math.log(sum(math.exp(score - highest) for score in scores))
-#     return log_sum - scores[label]
+# def cross_entropy(logits, label):
+#     highest = max(logits)
+#     log_sum = highest + math.log(sum(math.exp(logit - highest) for logit in logits))
+#     return log_sum - logits[label]
 # ```
 #
-# Subtracting the same number from all scores divides every exp() and their sum by the same factor, so the
+# Subtracting the same number from all logits divides every exp() and their sum by the same factor, so the
 # probabilities stay. After subtracting the highest, no exponent is above 0 and nothing overflows. PyTorch's
 # `log_softmax` does this, which is one reason for leaving the logarithm and the softmax in one function.
 #
@@ -780,6 +781,6 @@ check("no momentum", after([1] + [0] * 200, lr=0.01, momentum=0.0), -0.01, toler
 #    make 593,200 parameters, half of them in one convolution and a third in one dense layer.
 # 4. The loop is: forward, loss, gradient, step. Cross entropy is log-softmax and NLL; momentum is a velocity that
 #    keeps 0.9 of itself. In the same arithmetic, ours and the course's give the same weights.
-# 5. On 256 images the network overfits within 20 passes. On 60,000 it reads
-#    99.29 %<!--S5/step1_first_network mean--> of the held-out images; the source's 99.19 % was measured on its
-#    training images, where we get 99.17 %<!--S5/step1_first_network source mean-->.
+# 5. On 256 images the network overfits within 20 epochs. On 60,000 it reads 99.29 %<!--S5/step1_first_network mean-->
+#    of the held-out images; the source's 99.19 % was measured on its training images, where we get
+#    99.17 %<!--S5/step1_first_network source mean-->.

@@ -651,9 +651,9 @@ check("x cubed at 0, by a large distance", central_difference(lambda x: x**3, 0.
 # ```
 #
 # For dE/dw1 it gives 0.00031699, as in the table, and it needs two forward passes for each weight. For the network of
-# S5 that would be 1,186,400 passes before its first step; back-propagation costs no more than a few, however many
-# weights there are. The last check shows the other weakness, the distance. Too large, and the curve bends within it;
-# too small, and rounding takes the digits.
+# S5 that would be 1,186,400 forward passes before its first step; back-propagation costs no more than a few, however
+# many weights there are. The last check shows the other weakness, the distance. Too large, and the curve bends within
+# it; too small, and rounding takes the digits.
 #
 # </details>
 

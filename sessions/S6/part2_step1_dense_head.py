@@ -356,13 +356,13 @@ plots.show(plots.confusion(digits.test_labels, predictions), options.out, "confu
 # 99.35 %<!--S6/part2_step1_dense_head mean-->.
 #
 # **What the test set was used for.** Stopping on test accuracy is choosing on the test set: of up to 19 networks the
-# one that scored well on these 10,000 images is kept. Some of that is skill, some is chance, and the score cannot
-# tell which, because it has already been spent on the choice. Here, picking the best epoch is worth
-# 0.02 points<!--S6/part2_step1_dense_head flattery-->, and picking the best of three seeds as well is worth a good deal more:
-# the highest is at 99.42 %<!--S6/part2_step1_dense_head maximum-->, the mean at 99.35 %<!--S6/part2_step1_dense_head mean-->.
-# Compare that with what S6 and S7 argue about, a few hundredths of a point above or below 99.40. The cure costs
-# nothing: fix the epoch and the seed beforehand, or choose on images split off the *training* set, and look at the
-# test set once.
+# one that read these 10,000 images well is kept. Some of that is skill, some is chance. The test accuracy cannot tell
+# which, because it has already been spent on the choice. Here, picking the best epoch is worth
+# 0.02 points<!--S6/part2_step1_dense_head flattery-->, and picking the best of three seeds as well is worth a good
+# deal more: the highest is at 99.42 %<!--S6/part2_step1_dense_head maximum-->, the mean at
+# 99.35 %<!--S6/part2_step1_dense_head mean-->. Compare that with what S6 and S7 argue about, a few hundredths of a
+# point above or below 99.40. The cure costs nothing: fix the epoch and the seed beforehand, or choose on images split
+# off the *training* set, and look at the test set once.
 #
 # **What the parameters were used for.** More than half sit in the head, which has a weight of its own for each of 49
 # places, on maps whose values see only 12x12 pixels. The next step gets rid of the head: strided convolutions bring

@@ -14,7 +14,7 @@
 # %% [markdown]
 # # S6 part 2, step 2, the fix: Free the logits, and measure what that is worth
 #
-# [Step 2](part2_step2_strided.ipynb) found Dropout, BatchNorm and ReLU on the scores of a network, and six scores too
+# [Step 2](part2_step2_strided.ipynb) found Dropout, BatchNorm and ReLU on the logits of a network, and six logits too
 # many. This page takes them all away and trains the network again by the same recipe. No source stands behind it: the
 # fix is ours, with runs of its own.
 #
@@ -103,9 +103,9 @@ print(models.source(recipe.step))
 # Read it from the end. The last convolution gives ten values, and they go into `LogSoftmax` as they are. Of the three
 # things that are gone, step 2 dealt with Dropout. The other two are quieter:
 #
-# - **ReLU** made all scores below zero equal. "Certainly not a 3" and "hardly a 3" became the same number.
-# - **BatchNorm** brought each score to a fixed spread over the batch, whatever the convolution had computed. How far
-#   the right score stands above the others, and so how sure the network can be, was left to a single factor for each
+# - **ReLU** made all logits below zero equal. "Certainly not a 3" and "hardly a 3" became the same number.
+# - **BatchNorm** brought each logit to a fixed spread over the batch, whatever the convolution had computed. How far
+#   the right logit stands above the others, and so how sure the network can be, was left to a single factor for each
 #   digit (Exercise 2).
 #
 # Neither has a place on a logit, which has one job: to be as high or as low as the evidence asks.
@@ -230,11 +230,11 @@ check("the last convolution of the fix", block(16, 10, False), 1_450)
 # </details>
 
 # %% [markdown]
-# **Exercise 2: how sure a normalised logit can be** (medium, 15 minutes). Imagine perfect scores: the right one is s,
-# the nine others are 0, and each digit is right for one image in ten. BatchNorm subtracts a score's mean over the
-# batch, divides by its standard deviation, and multiplies by gamma. What probability does the softmax of ten such
-# logits give to the right digit? (BatchNorm's shift is the same for all ten here and cancels, and its small epsilon
-# is left out.)
+# **Exercise 2: how sure a normalised logit can be** (medium, 15 minutes). Imagine a perfect last convolution: its
+# value for the right digit is s, the nine others are 0, and each digit is right for one image in ten. For each digit,
+# BatchNorm subtracts the value's mean over the batch, divides by its standard deviation, and multiplies by gamma.
+# What probability does the softmax of ten such logits give to the right digit? (BatchNorm's shift is the same for all
+# ten here and cancels, and its small epsilon is left out.)
 
 
 # %%
@@ -248,9 +248,9 @@ def sureness(s: float, gamma: float) -> float | None:
     return None
 
 
-check("score 1, gamma 1", sureness(1.0, 1.0), 0.757, tolerance=0.001)
-check("score 100, gamma 1", sureness(100.0, 1.0), 0.757, tolerance=0.001)
-check("score 1, gamma 2", sureness(1.0, 2.0), 0.989, tolerance=0.001)
+check("value 1, gamma 1", sureness(1.0, 1.0), 0.757, tolerance=0.001)
+check("value 100, gamma 1", sureness(100.0, 1.0), 0.757, tolerance=0.001)
+check("value 1, gamma 2", sureness(1.0, 2.0), 0.989, tolerance=0.001)
 
 # %% [markdown]
 # <details><summary>Solution</summary>

@@ -15,11 +15,11 @@
 # # S6 part 2, step 2: Find out why a network that reads 99 % stays at 83 % in training
 #
 # Step 1 spent more than half of its parameters on a dense head. The source of this step has no dense layer at all:
-# strided convolutions and max-pools shrink the image to a single place, and what stands there are the scores of the
-# digits. 11,952 parameters, and a reported 99.17 % on the test set after epoch 17. Its log holds a riddle. The
-# training accuracy stays near 83 % and the training loss near 0.5, epoch after epoch, on the very images that the
-# network is trained on. This lesson reproduces both numbers and then takes the second one apart, down to a formula
-# for each digit.
+# strided convolutions and max-pools shrink the image to a single place, and what stands there are the logits, a
+# number for each digit. 11,952 parameters, and a reported 99.17 % on the test set after epoch 17. Its log holds a
+# riddle. The training accuracy stays near 83 % and the training loss near 0.5, epoch after epoch, on the very images
+# that the network is trained on. This lesson reproduces both numbers and then takes the second one apart, down to a
+# formula for each digit.
 #
 # **What you'll do**
 #
@@ -153,7 +153,7 @@ plots.show(plots.receptive_fields(digits.train_images[0], rows), options.out, "r
 # zeros. So 5 of 9 of its 2,304 weights, 1,280 in all, are multiplied by zero for every image. They run, they are in
 # both counts, and they can never learn anything (Exercise 1).
 #
-# Now the last lines of the network. Three things are odd about its scores, the **logits**, which `LogSoftmax` turns
+# Now the last lines of the network. Three things are odd about its **logits**, the numbers that `LogSoftmax` turns
 # into log-probabilities:
 #
 # - there are 16 of them, for 10 digits. No image has the label 10, 11, ... 15;
@@ -302,7 +302,7 @@ print(f"{'this run':<11}{'test images read as one of six digits that do not exis
 # ### A fix, beside it
 #
 # The diagnosis asks for a single line less, the Dropout on the logits. We go a step further and free them of all that
-# does not belong on a score: ten logits instead of sixteen, and nothing behind the last convolution, no ReLU, no
+# does not belong on a logit: ten logits instead of sixteen, and nothing behind the last convolution, no ReLU, no
 # BatchNorm, no Dropout. Everything else stays, the two Dropouts on the maps and the recipe included. That leaves
 # 11,050 parameters. [The fix](part2_step2_fixed.ipynb) is a lesson of one page, and here are the recorded runs of
 # both, as means over the seeds after the last epoch.
@@ -350,8 +350,8 @@ plots.show(plots.mistakes(digits.test_images, digits.test_labels, log_probabilit
 plots.show(plots.confusion(digits.test_labels, predictions), options.out, "confusion")
 
 # %% [markdown]
-# Among the mistakes in testing there is no ladder from 0 to 9 as in training: without Dropout there are no ties, and
-# the order of the digits plays no part. Busy cells stand for shapes that look alike.
+# In testing, the mistakes do not grow from 0 to 9 as they do in training: without Dropout there are no ties, and the
+# order of the digits plays no part. Busy cells stand for shapes that look alike.
 
 # %% [markdown]
 # ## Analysis

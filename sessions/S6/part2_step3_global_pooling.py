@@ -14,32 +14,33 @@
 # %% [markdown]
 # # S6 part 2, step 3: Average the dense head away, and ask whether 99.33 and 99.42 differ
 #
-# Step 1 spent more than half of its parameters on two dense layers. Step 2 had no dense layer and paid for it with
-# 16 scores for ten classes and Dropout on top of them. This step lets the last convolution make ten maps, one for
-# each digit, and takes the average of each map as the digit's score. No weight is needed for that. The network has
-# 17,118 parameters, and the student whose solution this lesson retells reported 99.33 % after epoch 20. A later
-# version of the same README says 99.42 %, from another run of the same code. Which of the two is right?
+# Step 1 spent more than half of its parameters on two dense layers. Step 2 had no dense layer and paid for it with 16
+# logits for ten classes and Dropout on top of them. This step lets the last convolution make ten maps, one for each
+# digit, and takes the average of each map as the digit's logit. No weight is needed for that. The network has 17,118
+# parameters, and the student whose solution this lesson retells reported 99.33 % after epoch 20. A later version of
+# the same README says 99.42 %, from another run of the same code. Which of the two is right?
 #
 # **What you'll do**
 #
 # 1. Put three dense heads in the place of the pooling, and compare what each costs and what each can see.
-# 2. Work out what ReLU, Dropout and BatchNorm do to ten scores, and find their traces in a trained network.
+# 2. Work out what ReLU, Dropout and BatchNorm do to ten logits, and find their traces in a trained network.
 # 3. Train the network on images that never change, and hold this run against its targets.
 # 4. Toss 10,000 coins a thousand times, and compute the same odds exactly.
 # 5. Use the recorded seeds to decide what a difference of nine images is worth.
 #
 # **What you'll learn**: global average pooling as a dense layer without weights, class maps, the scale that BatchNorm
-# gives to scores, two kinds of chance in one accuracy (which images, which run), and when four equal numbers are one
+# gives to logits, two kinds of chance in one accuracy (which images, which run), and when four equal numbers are one
 # measurement.
 #
-# **What you'll need**: [step 2](part2_step2_strided.ipynb), where scores met Dropout for the first time. The full run
-# takes about 8 minutes<!--S6/part2_step3_global_pooling minutes--> on one core of a CPU (on an NVIDIA H200 an epoch takes 0.33 seconds<!--bench gpu S6/part2_step3_global_pooling default seconds-->). `python3 course.py run
-# S6/part2_step3_global_pooling --quick` goes through every step in seconds.
+# **What you'll need**: [step 2](part2_step2_strided.ipynb), where logits met Dropout for the first time. The full run
+# takes about 8 minutes<!--S6/part2_step3_global_pooling minutes--> on one core of a CPU (on an NVIDIA H200 an epoch
+# takes 0.33 seconds<!--bench gpu S6/part2_step3_global_pooling default seconds-->).
+# `python3 course.py run S6/part2_step3_global_pooling --quick` goes through every step in seconds.
 #
-# *Before this*: [step 2](part2_step2_strided.ipynb), strided convolutions. *After this*:
-# [step 4](part2_step4_under_20k.ipynb), a network of our own for the same budget; or at once
-# [S7 block 1](../S7/block1.ipynb), which keeps the pooling and gives the scores a layer of their own. All steps are
-# on the [map](../../README.md#the-map-of-the-steps). To run it in the cloud:
+# *Before this*: [step 2](part2_step2_strided.ipynb), strided convolutions. *After this*: [step
+# 4](part2_step4_under_20k.ipynb), a network of our own for the same budget; or at once [S7 block
+# 1](../S7/block1.ipynb), which keeps the pooling and gives the logits a layer of their own. All steps are on the
+# [map](../../README.md#the-map-of-the-steps). To run it in the cloud:
 # [Colab](https://colab.research.google.com/github/) opens a notebook from your copy of the repository, and the
 # [README](../../README.md#by-hand) has the two lines that install the course there.
 
@@ -51,7 +52,7 @@
 # | parameters | fewer than 20,000 | a single dense layer on the last maps of this network would break it, as you will see |
 # | epochs | fewer than 20 | a bound on patience; the recipe below runs for 20, and 20 is not fewer than 20 |
 # | test accuracy | at least 99.40 % | at most 60 mistakes in 10,000 |
-# | means | BatchNorm and Dropout; a dense layer or global average pooling if you like | the source uses the first two everywhere, even on the scores |
+# | means | BatchNorm and Dropout; a dense layer or global average pooling if you like | the source uses the first two everywhere, even on the logits |
 #
 # The second target is missed before training starts, by design: the source trained for 20 epochs, and its recipe is
 # what we measure. It is also cheap to repair. The learning rate falls after epoch 15 whatever the total is, so the
@@ -164,15 +165,15 @@ print(functional.max_pool2d(numbered, 2).int()[0, 0].tolist())
 
 # %% [markdown]
 # 48, the largest number, is gone, and so are the seventh row and the seventh column: 13 cells of 49, more than a
-# quarter of the last convolution's 141,120 multiply-adds, reach no score. Cell i of a row is centred on pixel
-# 4i + 1.5, so the six that are left are centred on 11.5 on average, while the middle of the image is 13.5. The
-# network looks two pixels up and to the left of the middle. It may cost little, because the dropped cells see the
-# right and the lower margin best; nobody decided it, and we have not measured it.
+# quarter of the last convolution's 141,120 multiply-adds, reach no logit. Cell i of a row is centred on pixel 4i +
+# 1.5, so the six that are left are centred on 11.5 on average, while the middle of the image is 13.5. The network
+# looks two pixels up and to the left of the middle. It may cost little, because the dropped cells see the right and
+# the lower margin best; nobody decided it, and we have not measured it.
 
 # %% [markdown]
 # ### Pooling against a dense head
 #
-# A dense layer on the same maps would give each score a weight for every cell of every map. Three places where the
+# A dense layer on the same maps would give each logit a weight for every cell of every map. Three places where the
 # source could have put one: on the [10, 3, 3] maps after the max-pool, on the [10, 7, 7] maps before it, or on the
 # [32, 7, 7] maps before the last convolution, which it would replace. We build all three, to count and not to train.
 
@@ -185,7 +186,7 @@ with torch.random.fork_rng(devices=[]):  # the heads draw weights that nobody ne
         "dense on [10, 7, 7]": nn.Sequential(*trunk[:6], nn.Flatten(), nn.Linear(490, 10), nn.LogSoftmax(dim=1)),
         "dense on [32, 7, 7]": nn.Sequential(*trunk[:5], nn.Flatten(), nn.Linear(1568, 10), nn.LogSoftmax(dim=1)),
     }
-print(f"{'head':<21}{'parameters':>12}{'of them dense':>15}{'a score sees':>14}   fewer than 20,000")
+print(f"{'head':<21}{'parameters':>12}{'of them dense':>15}{'a logit sees':>14}   fewer than 20,000")
 for name, network in heads.items():
     rows_with_head = models.layer_rows(network)
     held = models.count_parameters(network)
@@ -195,18 +196,18 @@ for name, network in heads.items():
     print(f"{name:<21}{held:>12,}{dense:>15,}{f'{field}x{field}':>14}   {verdict}")
 
 # %% [markdown]
-# So only the smallest dense head fits under the limit. What a score can see is no argument for any of them: with
-# every head it is wider than the image. The difference is in what a score can *tell apart*. Pooling is itself a dense
-# layer of 90 x 10 weights, with weights that nobody trains: a score takes 1/9 of each of the nine cells of its own
+# So only the smallest dense head fits under the limit. What a logit can see is no argument for any of them: with
+# every head it is wider than the image. The difference is in what a logit can *tell apart*. Pooling is itself a dense
+# layer of 90 x 10 weights, with weights that nobody trains: a logit takes 1/9 of each of the nine cells of its own
 # map and nothing of the other 81. Nine equal weights cannot know top from bottom. That a 6 has its loop below and a 9
 # above must be seen by the convolution in front, in its 26x26 pixels, and they are large enough for it. The dense
 # heads can hold a different opinion in each place, which is more freedom than a centred digit needs.
 
 # %% [markdown]
-# ### Scores with a floor and a scale
+# ### Logits with a floor and a scale
 #
-# The last convolution is built like the others: convolution, ReLU, Dropout, BatchNorm. But its ten maps are the
-# scores, or logits: nothing but the pooling stands between them and the softmax. Each of the three leaves its mark.
+# The last convolution is built like the others: convolution, ReLU, Dropout, BatchNorm. But its ten maps become the
+# logits: nothing but the pooling stands between them and the softmax. Each of the three leaves its mark.
 #
 # **ReLU** cuts off everything below zero. A map can say "this is a 7" more or less loudly; it cannot say "this is
 # certainly no 7" other than by silence. And a silent map learns nothing from the image in front of it: where ReLU
@@ -215,16 +216,16 @@ for name, network in heads.items():
 #
 # **BatchNorm** shifts and scales each map to mean 0 and variance 1 over the batch and all cells, and then applies a
 # learned factor gamma and a learned shift beta. An empty map comes out as the same negative number each time: the
-# *floor* of this score. And the scale is no longer the convolution's to choose. Suppose that it did its work
+# *floor* of this logit. And the scale is no longer the convolution's to choose. Suppose that it did its work
 # perfectly, 1 in every cell of a map when the digit is there (one image in ten) and 0 otherwise. Then the mean is
-# 0.1, the standard deviation is the square root of 0.1 x 0.9, which is 0.3, and the scores follow:
+# 0.1, the standard deviation is the square root of 0.1 x 0.9, which is 0.3, and the logits follow:
 
 # %%
 for gamma in (1, 2, 3):
     own, other = gamma * (1 - 0.1) / 0.3, gamma * (0 - 0.1) / 0.3
     probability = math.exp(own) / (math.exp(own) + 9 * math.exp(other))
     print(
-        f"gamma {gamma}: own score {own:.2f}, the other nine {other:.2f}, "
+        f"gamma {gamma}: own logit {own:.2f}, the other nine {other:.2f}, "
         f"probability {probability:.4f}, loss {-math.log(probability):.4f}"
     )
 
@@ -234,8 +235,8 @@ for gamma in (1, 2, 3):
 # again. Two things do: a larger gamma, and sparser maps, for a 1 that is rarer has more standard deviations between
 # itself and the mean. With maps that are active everywhere, ten gammas decide how sure the network can be.
 #
-# **Dropout** strikes out one cell in ten and scales the others up by 1 / 0.9. In step 2 it hit whole scores: with
-# 0.25, and with a map of one cell, the right score was missing from one training image in four. Here the same mistake
+# **Dropout** strikes out one cell in ten and scales the others up by 1 / 0.9. In step 2 it hit whole logits: with
+# 0.25, and with a map of one cell, the right logit was missing from one training image in four. Here the same mistake
 # is nearly harmless. Of a map that is equally active everywhere, the max-pool loses a value only when four neighbours
 # are struck out together, once in 10,000. A map that is active in a single cell loses it in one image of ten. So
 # Dropout pays the network for evidence that is spread over its map.
@@ -258,10 +259,10 @@ plots.show(plots.curves(history, bound=99.4), options.out, "curves")
 # for the four numbers at the end of this lesson.
 
 # %% [markdown]
-# ### What the scores became
+# ### What the logits became
 #
 # Here the traces of ReLU and BatchNorm in the network that was just trained: how far gamma came from 1, how often a
-# wrong digit's map is completely empty, so that its score sits on the floor, and on how many images the right digit's
+# wrong digit's map is completely empty, so that its logit sits on the floor, and on how many images the right digit's
 # map is.
 
 # %%
@@ -269,13 +270,13 @@ convolution_and_relu, batch_norm = trunk[5][:2], trunk[5][3]  # of the ten maps
 log_probabilities = training.predict(model, test_batches["held-out"])
 with torch.no_grad():
     maps = [convolution_and_relu(trunk[:5](images.to(device))).cpu() for images, _ in test_batches["held-out"]]
-empty = torch.cat(maps)[:, :, :6, :6].amax(dim=(2, 3)) == 0  # [N, 10]; the cells that reach a score
+empty = torch.cat(maps)[:, :, :6, :6].amax(dim=(2, 3)) == 0  # [N, 10]; the cells that reach a logit
 its_own = functional.one_hot(digits.test_labels.long(), 10).bool()
 right = log_probabilities[its_own].exp().mean()
 gammas = batch_norm.weight.tolist()
 
 for quantity, value in (
-    ("gamma of the ten scores, from training images", f"{min(gammas):.2f} to {max(gammas):.2f}"),
+    ("gamma of the ten logits, from training images", f"{min(gammas):.2f} to {max(gammas):.2f}"),
     ("mean probability of the right digit, test images", f"{100 * right:.2f} %"),
     ("empty maps of wrong digits, test images", f"{100 * empty[~its_own].float().mean():.1f} %"),
     ("test images whose right digit has an empty map", f"{empty[its_own].sum()} of {len(empty):,}"),
@@ -420,8 +421,8 @@ else:
 # show that runs differ. How much they differ, they show to within a factor of twelve.
 #
 # So the answer to "99.33 or 99.42?" is that each is an honest report of one run, and neither is the accuracy of this
-# recipe. To choose the larger of the two would be to choose a seed by its test score. What can be said is a mean, a
-# deviation and a number of seeds: 99.25 %<!--S6/part2_step3_global_pooling mean--> ±
+# recipe. To choose the larger of the two would be to choose a seed by its test accuracy. What can be said is a mean,
+# a deviation and a number of seeds: 99.25 %<!--S6/part2_step3_global_pooling mean--> ±
 # 0.10 points<!--S6/part2_step3_global_pooling deviation--> over 3<!--S6/part2_step3_global_pooling seeds--> seeds.
 
 # %% [markdown]
@@ -441,10 +442,10 @@ plots.show(plots.confusion(digits.test_labels, predictions), options.out, "confu
 # and no conclusion about a pair of digits can rest on them. That is the lesson of the nine images once more, in
 # small.
 #
-# A network that ends in pooling can do what a dense head cannot: show its reasons. A score is the average of its
-# map, so the map is the calculation itself, cell by cell. Below is the test image that got the least probability for
-# its label, and its ten maps on one common scale. Dark cells speak for the digit. The cells behind the lines are the
-# row and the column that the max-pool drops.
+# A network that ends in pooling can do what a dense head cannot: show its reasons. A logit is the average of its map,
+# so the map is the calculation itself, cell by cell. Below is the test image that got the least probability for its
+# label, and its ten maps on one common scale. Dark cells speak for the digit. The cells behind the lines are the row
+# and the column that the max-pool drops.
 
 # %%
 doubtful = int(log_probabilities[its_own].argmin())
@@ -452,7 +453,7 @@ chosen = slice(doubtful, doubtful + 1)
 image, label = next(iter(data.InMemoryLoader(digits.test_images[chosen], digits.test_labels[chosen], 1, device=device)))
 with torch.no_grad():
     ten_maps = trunk[:6](image).cpu()[0]
-    scores = trunk[6:9](ten_maps[None])[0]
+    logits = trunk[6:9](ten_maps[None])[0]
 
 figure, axes = plots.plt.subplots(2, 6, figsize=(9, 3.6))
 for axis in axes.flat:
@@ -463,7 +464,7 @@ for digit, axis in enumerate(axes.flat[1:11]):
     axis.imshow(ten_maps[digit], vmin=ten_maps.min(), vmax=ten_maps.max())
     axis.axhline(5.5, color="#d95f02", linewidth=1)
     axis.axvline(5.5, color="#d95f02", linewidth=1)
-    axis.set_title(f"{digit}: score {scores[digit]:.1f}", fontsize="small")
+    axis.set_title(f"{digit}: logit {logits[digit]:.1f}", fontsize="small")
 plots.show(figure, options.out, "class_maps")
 
 # %% [markdown]
@@ -490,23 +491,23 @@ plots.show(figure, options.out, "class_maps")
 #
 # **Where the rest may lie.** With the weights of the moment and Dropout on, the network reads
 # 99.52 %<!--S6/part2_step3_global_pooling training--> of its training images in the last epoch; in step 2 it was
-# 83.11 %<!--S6/part2_step2_strided training-->. Both put ReLU, Dropout and BatchNorm on their scores, so that alone does not
-# explain the distance. The dose differs: Dropout of 0.25 on a score of one cell there, of 0.1 on a map of 49 cells
-# here. On the held-out images this network is at 99.25 %<!--S6/part2_step3_global_pooling mean-->. The training images come
-# out higher although Dropout handicaps them: the network has learned something about these 60,000 images that holds
-# for no others. It met each of them 20 times without a change, and against that there is a cure, augmentation, which
-# this recipe does without.
+# 83.11 %<!--S6/part2_step2_strided training-->. Both put ReLU, Dropout and BatchNorm on their logits, so that alone
+# does not explain the distance. The dose differs: Dropout of 0.25 on a logit of one cell there, of 0.1 on a map of 49
+# cells here. On the held-out images this network is at 99.25 %<!--S6/part2_step3_global_pooling mean-->. The training
+# images come out higher although Dropout handicaps them: the network has learned something about these 60,000 images
+# that holds for no others. It met each of them 20 times without a change, and against that there is a cure,
+# augmentation, which this recipe does without.
 #
 # **What the next steps change.** [Step 4](part2_step4_under_20k.ipynb) and [S7 block 1](../S7/block1.ipynb) both pool
-# before they score. In block 1, 32 maps are averaged, and a dense layer of 330 parameters turns 32 averages into ten
-# scores with nothing behind it, no ReLU, no BatchNorm, no Dropout. Its convolutions are narrowed by 1x1 convolutions
-# in between, and its images are turned by up to 7 degrees.
+# first, and compute the logits from the averages. In block 1, 32 maps are averaged, and a dense layer of 330
+# parameters turns 32 averages into ten logits with nothing behind it, no ReLU, no BatchNorm, no Dropout. Its
+# convolutions are narrowed by 1x1 convolutions in between, and its images are turned by up to 7 degrees.
 
 # %% [markdown]
 # ## Exercises
 #
 # **Exercise 1: what a dense head costs** (easy, 5 minutes). The number of parameters, biases included, of a dense
-# layer from maps of the given channels and side to ten scores. The last check is the dense layer that block 1 puts
+# layer from maps of the given channels and side to ten logits. The last check is the dense layer that block 1 puts
 # behind its pooling.
 
 
@@ -534,7 +535,7 @@ check("on 32 averages", dense_head(32, 1), 330)
 # </details>
 
 # %% [markdown]
-# **Exercise 2: how sure can it be?** (easy, 5 minutes). The right score lies `gap` above nine equal others. Turn the
+# **Exercise 2: how sure can it be?** (easy, 5 minutes). The right logit lies `gap` above nine equal others. Turn the
 # softmax around: which gap gives the right digit the given probability? Then divide by 10/3, the gap of the network
 # with the full maps at gamma 1, to see how far gamma would have to grow.
 
@@ -631,8 +632,8 @@ check("none shared, 67 + 58 disagreements", as_far_apart(125, 9), 0.4744, tolera
 # ## Recap
 #
 # 1. A dense head on the last maps costs 910, 4,910 or 15,690 parameters, and two of the three break the limit of
-#    20,000. With each of them, as with pooling, a score sees the whole image.
-# 2. ReLU gives each score a floor, BatchNorm takes its scale away and gives it to ten gammas, and Dropout on pooled
+#    20,000. With each of them, as with pooling, a logit sees the whole image.
+# 2. ReLU gives each logit a floor, BatchNorm takes its scale away and gives it to ten gammas, and Dropout on pooled
 #    maps does little, where on single cells it did much.
 # 3. The run against its targets: 17,118 parameters are within bounds, 20 epochs are one too many, and the recorded
 #    accuracy is 99.25 %<!--S6/part2_step3_global_pooling mean--> on average.

@@ -25,7 +25,7 @@
 #
 # 1. Read off where five networks spent their parameters, one of them a published one.
 # 2. Buy the same layer dense and separable, and find out by its rank what the cheap one cannot represent.
-# 3. Measure where the ink lies, and plan the maps so that every cell that votes can see all of it.
+# 3. Measure where the ink lies, and plan the maps so that every cell of the last one can see all of it.
 # 4. Put the wide layers where a weight is cheap, and check the plan against the network.
 # 5. Find the one place where dropout does no harm to a BatchNorm, compare the network with and without it, then train
 #    it and hold the recorded seeds against a bar.
@@ -273,7 +273,7 @@ print(f"{'all':<12}{sums[0]:>10,}{sums[1]:>12,}{sums[0] / sums[1]:>16.1f}")
 
 # %% [markdown]
 # The first layer stays dense. It has one input channel, where depthwise means nothing: 9 x 16 = 144 weights either
-# way. And "first, last" holds the last layer, 60 averages times 10 scores. So the same seven layers would cost 7
+# way. And "first, last" holds the last layer, 60 averages times 10 logits. So the same seven layers would cost 7
 # times the budget as dense ones. What did we sell to get them at this price?
 
 # %% [markdown]
@@ -382,8 +382,8 @@ plots.show(figure, options.out, "ranks")
 # Training has moved these layers towards rank 1, but not far: a separable copy of the two larger ones would keep less
 # than a third of their squares. So separable convolutions are no compression of a dense network. They are another
 # network, in which the neighbourhood is looked at in few ways (each channel has one) and the channels are mixed in
-# many. Whether that is the better use of a budget is a matter for measurement, and a rung of block 4's ladder is
-# about it.
+# many. Whether that is the better use of a budget is a matter for measurement. Block 4 measures it, on one rung of
+# its *ablation ladder*: a row of trainings, each with one change more than the one before.
 #
 # The idea is Sifre's (*Rigid-motion scattering for image classification*, thesis, 2014). Chollet (2017, [arXiv
 # 1610.02357](https://arxiv.org/abs/1610.02357)) reads it as the extreme case of splitting channels into groups, and
@@ -398,10 +398,10 @@ plots.show(figure, options.out, "ranks")
 # formula of [block 3](../S7/block3.ipynb): by (kernel - 1) jumps. So a 3x3 layer is worth 2 pixels on the first maps,
 # 4 after one pooling and 8 after two, at the same price in parameters. Reach is cheap late.
 #
-# But how much reach is enough? An average over the last map gives each of its cells the same vote, so the plan should
-# look at the cell that is worst off, the one in the corner. Cells of a map are `jump` pixels apart; with n of them in
-# a row, the corner cell is centred (n - 1) / 2 jumps from the middle of the image. What *every* cell of the map can
-# see is therefore a square in the middle of the image of side
+# But how much reach is enough? An average over the last map gives each of its cells the same weight, so the plan
+# should look at the cell that is worst off, the one in the corner. Cells of a map are `jump` pixels apart; with n of
+# them in a row, the corner cell is centred (n - 1) / 2 jumps from the middle of the image. What *every* cell of the
+# map can see is therefore a square in the middle of the image of side
 #
 # ```
 # shared square = receptive field - (n - 1) x jump
@@ -448,10 +448,10 @@ for row in plan:
 
 # %% [markdown]
 # Read the last three rows. After the first separable layer of the last stage the field has 24 pixels, more than a
-# digit's box, and one could stop. But the cells in the corners would vote on a fraction of the image: all 36 share no
-# more than 4x4 pixels. A second layer makes it 32, shared 12x12. The third does two things. It adds 8 pixels, and
+# digit's box, and one could stop. But the cells in the corners would judge by a fraction of the image: all 36 share
+# no more than 4x4 pixels. A second layer makes it 32, shared 12x12. The third does two things. It adds 8 pixels, and
 # without padding it drops the outermost cells, so that 16 are left. The sum comes out exactly: a field of 40, less 3
-# jumps of 4, is 28. **Each of the 16 voters sees every pixel.**
+# jumps of 4, is 28. **Each of the 16 cells sees every pixel.**
 #
 # The first two layers have no padding for another reason: 28 - 2 - 2 = 24 can be halved twice without a remainder,
 # and 28 can be halved twice, too, but then 7 is odd and step 3's third pooling dropped a row and a column. Here no
@@ -472,18 +472,19 @@ for row, color in zip(plan[-3:], ("#1f77b4", "#d95f02", "#7570b3"), strict=True)
     square.set_label(f"a field of {side} pixels")
 image_border = plots.Rectangle((-0.5, -0.5), 28, 28, fill=False, edgecolor="black", linestyle=":", label="the image")
 axis.add_patch(image_border)
-voters = [corner + 4 * step for step in range(4)]
-axis.plot(*zip(*[(x, y) for x in voters for y in voters], strict=True), "k.", markersize=4, label="the 16 voters")
+centres = [corner + 4 * step for step in range(4)]
+axis.plot(*zip(*[(x, y) for x in centres for y in centres], strict=True), "k.", markersize=4, label="the 16 cells")
 axis.set(xlim=(-13.5, 28.5), ylim=(28.5, -13.5), xticks=(0, 27), yticks=(0, 27))
 axis.legend(loc="upper left", bbox_to_anchor=(1.02, 1), title="the corner cell")
 plots.show(figure, options.out, "corner_cell")
 
 # %% [markdown]
-# The shared square is a principle of ours, and not a law: the voters of [S7 block 2](../S7/block2.ipynb) share 12x12
-# pixels, and its 7,904 parameters are at 99.50 %<!--S7/block2 mean-->. Nor does seeing a pixel mean minding it. From
-# the middle of a field many more paths lead to the cell than from its rim. Along one axis and with equal weights,
-# their number over the field comes of repeated convolution, and looks like a bell (Luo et al. 2016, [arXiv
-# 1701.04128](https://arxiv.org/abs/1701.04128), who call what it weighs the effective receptive field):
+# The shared square is a principle of ours, and not a law: the cells of the last map of [S7 block
+# 2](../S7/block2.ipynb) share 12x12 pixels, and its 7,904 parameters are at 99.50 %<!--S7/block2 mean-->. Nor does
+# seeing a pixel mean minding it. From the middle of a field many more paths lead to the cell than from its rim. Along
+# one axis and with equal weights, their number over the field comes of repeated convolution, and looks like a bell
+# (Luo et al. 2016, [arXiv 1701.04128](https://arxiv.org/abs/1701.04128), who call what it weighs the effective
+# receptive field):
 
 # %%
 paths, jump = torch.ones(1, 1, 1, dtype=torch.double), 1
@@ -516,7 +517,7 @@ SIDES = tuple(row["cells"] for row in plan if row["what"] != "max-pool")
 
 
 def costs(widths: tuple[int, ...]) -> tuple[int, int]:
-    """Parameters and multiply-adds of the plan with these widths, with BatchNorm and the ten scores."""
+    """Parameters and multiply-adds of the plan with these widths, with BatchNorm and the ten logits."""
     parameters, work = dense_price(1, widths[0]), 9 * widths[0] * SIDES[0] ** 2
     for inputs, outputs, side in zip(widths, widths[1:], SIDES[1:], strict=False):
         parameters += separable_price(inputs, outputs)
@@ -577,24 +578,25 @@ print(f"{'BatchNorm':<12}{norms:>12,}   on top, {100 * norms / (kernels + norms)
 # where that one has four. That is no promise of speed. A depthwise convolution does nine multiply-adds for each
 # number that it reads and writes, so the memory sets its pace, and there are 13 BatchNorms where step 3 has four. The
 # record of step 3 says 8 minutes<!--S6/part2_step3_global_pooling minutes--> for 20 epochs, and the one of this step
-# 23 minutes<!--S6/part2_step4_under_20k minutes--> for 15, with a teacher to ask and nine looks in each test. (They are of
-# different processors, too: step 3 was trained in bfloat16, on one with matrix units for it, this step in float32, on
-# one without.)
+# 23 minutes<!--S6/part2_step4_under_20k minutes--> for 15, with a teacher to ask and nine views of each image in
+# every test. (They are of different processors, too: step 3 was trained in bfloat16, on one with matrix units for it,
+# this step in float32, on one without.)
 #
 # What else differs from step 3's network:
 #
 # - **BatchNorm** stands in front of the activation, behind both halves of a layer, and takes 6 % of the parameters.
-#   It has a shift of its own, so that the convolutions need no biases. It no longer touches the scores.
+#   It has a shift of its own, so that the convolutions need no biases. It no longer touches the logits.
 # - **SiLU**, x times sigmoid(x), takes the place of ReLU: nearly x on the right, nearly 0 on the left, with a rounded
 #   dip in between that lets some gradient pass on both sides. Hendrycks and Gimpel (2016, [arXiv
 #   1606.08415](https://arxiv.org/abs/1606.08415)) wrote it down, and Ramachandran et al. (2017, [arXiv
 #   1710.05941](https://arxiv.org/abs/1710.05941)) found it again by a search over formulas; block 4 has a table of
 #   it.
-# - **Pooling comes before scoring.** Step 3 averaged ten maps of scores. Here 60 maps are averaged, and 600 weights
-#   turn 60 averages into ten scores, which nothing squeezes: no ReLU, no BatchNorm, no Dropout.
-# - **Dropout** has a single place, between the averages and the scores. The next part says why there.
-# - **Nine looks.** In a test it sees each image nine times, moved a little, and averages its scores, as block 4's
-#   network does. The table above counts the multiply-adds of one look.
+# - **Pooling comes before the logits.** Step 3 averaged ten maps of logits. Here 60 maps are averaged, and 600
+#   weights turn 60 averages into ten logits, which nothing squeezes: no ReLU, no BatchNorm, no Dropout.
+# - **Dropout** has a single place, between the averages and the logits. The next part says why there.
+# - **Nine views.** A test uses *test-time augmentation*, as with block 4's network. The network gets nine views of
+#   each image, each moved a little, and their logits are averaged. The table above counts the multiply-adds of one
+#   view.
 
 # %% [markdown]
 # ## Training
@@ -628,22 +630,22 @@ for p in (0.05, 0.1, 0.25):
 # %% [markdown]
 # Step 3's dose, 0.1, makes 13 % more variance in each value. What a BatchNorm sees of that depends on what stands in
 # between: where a convolution adds up nine values that are alike, their independent losses partly cancel, and where
-# it takes differences of such values, they stand out the more. And here six layers would follow each other.
-# The authors' first advice is also the simplest: put dropout behind the last BatchNorm, where nothing normalises any
-# more. In this network that is between the 60 averages and their ten scores. What remains there is what dropout was
+# it takes differences of such values, they stand out the more. And here six layers would follow each other. The
+# authors' first advice is also the simplest: put dropout behind the last BatchNorm, where nothing normalises any
+# more. In this network that is between the 60 averages and their ten logits. What remains there is what dropout was
 # invented for. Of each training image about six of the 60 averages are missing, others for every image, so that no
-# score can hang on a few of them. The dose stays 0.1.
+# logit can depend on a few of them. The dose stays 0.1.
 #
 # ### The comparison, on the validation images
 #
-# Is it of any use? For it speaks that this network has 2.6 times block 4's parameters with which to learn its training
-# images by heart; against it, that the augmentation hardly shows an image twice in the same way, and that a teacher
-# already keeps the scores from being too sure. `S6/part2_step4_no_dropout` is the same network without its dropout,
-# under the same recipe. Both are trained on 55,000 images and measured on the 5,000 that block 4 calls validation
-# images, with the same seeds, and the differences are taken in pairs. Block 4 explains why in pairs, and what 5,000
-# images cannot resolve: one of them is 0.02 points. What would follow from which outcome was settled before the first
-# run: the assignment asks for dropout, so it stays unless the seeds show a *loss*. (The ten seeds at the end of this
-# page were trained before the ten of this comparison. Nothing was chosen by them.)
+# Is it of any use? For it speaks that this network has 2.6 times block 4's parameters with which to learn its
+# training images by heart; against it, that the augmentation hardly shows an image twice in the same way, and that a
+# teacher already keeps the network from being too sure. `S6/part2_step4_no_dropout` is the same network without its
+# dropout, under the same recipe. Both are trained on 55,000 images and measured on the 5,000 that block 4 calls
+# validation images, with the same seeds, and the differences are taken in pairs. Block 4 explains why in pairs, and
+# what 5,000 images cannot resolve: one of them is 0.02 points. What would follow from which outcome was settled
+# before the first run: the assignment asks for dropout, so it stays unless the seeds show a *loss*. (The ten seeds at
+# the end of this page were trained before the ten of this comparison. Nothing was chosen by them.)
 
 
 # %%
@@ -678,8 +680,8 @@ except UserError:
 # ### The search, in full
 #
 # The record lists all that was tried on the validation images for this step, and these two are all. Block 4 says what
-# keeps the test images out of such a search. (Before it, a first form of this network, without teacher and looks, was
-# tried once on training images; the [log](../S7/records/README.md) has it.)
+# keeps the test images out of such a search. (Before it, a first form of this network, without teacher and test-time
+# augmentation, was tried once on training images; the [log](../S7/records/README.md) has it.)
 
 # %%
 print(search_log.listing(planned))
@@ -689,10 +691,10 @@ print(search_log.listing(planned))
 #
 # The recipe, in a sentence for each part, with the reasons in [block 4](../S7/block4.ipynb). The rate rises to 0.2
 # over the first fifth of all steps and falls to nearly 0 over the rest (one cycle). The momentum is Nesterov's.
-# Weight decay pulls on the kernels, not on BatchNorm. What is tested and saved is a running mean of the weights, with
-# a memory of about 500 steps. Every image is turned, shifted and scaled anew each time. And a teacher of 288,160
-# parameters, trained first by the same recipe, says of each of them what it sees in it; it is kept in
-# `runs/teachers`, and the lines of its epochs come first.
+# Weight decay pulls on the kernels, not on BatchNorm. What is tested and saved is an exponential moving average of
+# the weights (EMA), with a memory of about 500 steps. Every image is turned, shifted and scaled anew each time. And a
+# teacher of 288,160 parameters, trained first by the same recipe, says of each of them what it sees in it; it is kept
+# in `runs/teachers`, and the lines of its epochs come first.
 
 # %%
 loss_of = distillation.make_loss(recipe, digits, options, device)
@@ -730,12 +732,11 @@ print(records.bars(planned.step, {"seeds": 10, "mean": 99.65, "minimum": 99.40})
 
 # %% [markdown]
 # In words: over 10<!--S6/part2_step4_under_20k seeds--> seeds the mean is
-# 99.70 %<!--S6/part2_step4_under_20k mean-->, with a 95 % interval from 99.68 %<!--S6/part2_step4_under_20k low-->
-# to 99.71 %<!--S6/part2_step4_under_20k high-->. The lowest seed is at
-# 99.67 %<!--S6/part2_step4_under_20k minimum-->, the highest at 99.72 %<!--S6/part2_step4_under_20k maximum-->. The
-# published run of this size is at 99.52 %. This network met the test images once, in these runs. Its recipe has a longer
-# history: block 4 went on being changed after two forms of it had missed their bars on the test images, and the teacher
-# and the nine looks come from there.
+# 99.70 %<!--S6/part2_step4_under_20k mean-->, with a 95 % interval from 99.68 %<!--S6/part2_step4_under_20k low--> to
+# 99.71 %<!--S6/part2_step4_under_20k high-->. The lowest seed is at 99.67 %<!--S6/part2_step4_under_20k minimum-->,
+# the highest at 99.72 %<!--S6/part2_step4_under_20k maximum-->. The published run of this size is at 99.52 %. This
+# network met the test images once, in these runs. Its recipe has a longer history: block 4 went on being changed
+# after two forms of it had missed their bars on the test images, and the teacher and the nine views come from there.
 
 # %% [markdown]
 # ## The mistakes
@@ -749,31 +750,32 @@ predictions = log_probabilities.argmax(dim=1)
 plots.show(plots.confusion(digits.test_labels, predictions), options.out, "confusion")
 
 # %% [markdown]
-# The network can be asked what its sixteen voters think. An average and a 1x1 convolution are both linear, so their
-# order does not matter: to score the average of 16 cells is to average the scores of 16 cells. Each cell thus has ten
-# scores of its own, its vote, and the plan says that each of them has seen the whole image. The nine looks are voters
-# in the same sense, each with 16 cells. Below, the network has one look at each image, as it is.
+# The network can be asked what each of its sixteen cells says. An average and a 1x1 convolution are both linear, so
+# their order does not matter: the logits of the average of 16 cells are the average of the logits of the 16 cells.
+# Each cell thus has ten logits of its own, and the plan says that each of them has seen the whole image. The nine
+# views are averaged in the same way, each with 16 cells. Below, the network gets one view of each image, the image as
+# it is.
 
 # %%
 model.eval()
 with torch.no_grad():
-    scores = [model.layers[11](model.layers[:9](images.to(device))).cpu() for images, _ in test_batches["held-out"]]
-    one_look = [model.layers(images.to(device)).cpu() for images, _ in test_batches["held-out"]]
-scores, one_look = torch.cat(scores), torch.cat(one_look)  # [N, 10, 4, 4] and [N, 10]
-averaged = scores.mean(dim=(2, 3)).log_softmax(dim=1)
-print(f"the average of the votes is the look's answer: {torch.allclose(averaged, one_look, atol=1e-3)}")
+    logits = [model.layers[11](model.layers[:9](images.to(device))).cpu() for images, _ in test_batches["held-out"]]
+    one_view = [model.layers(images.to(device)).cpu() for images, _ in test_batches["held-out"]]
+logits, one_view = torch.cat(logits), torch.cat(one_view)  # [N, 10, 4, 4] and [N, 10]
+averaged = logits.mean(dim=(2, 3)).log_softmax(dim=1)
+print(f"the average of the cells is the view's answer: {torch.allclose(averaged, one_view, atol=1e-3)}")
 
-answers, truth = one_look.argmax(dim=1), digits.test_labels.cpu()
-votes, wrong = scores.argmax(dim=1), answers != truth  # [N, 4, 4] and [N]
-right = (votes == truth[:, None, None]).float().mean(dim=0)  # [4, 4], the accuracy of each cell alone
-spread = scores.std(dim=1).mean(dim=0)  # [4, 4], how far a cell's ten scores lie apart
-middle = scores[:, :, 1:3, 1:3].mean(dim=(2, 3))
-others = (16 * scores.mean(dim=(2, 3)) - 4 * middle) / 12
-agreed = (votes[:, 1:3, 1:3] == answers[:, None, None]).flatten(1).all(dim=1)
+answers, truth = one_view.argmax(dim=1), digits.test_labels.cpu()
+by_cell, wrong = logits.argmax(dim=1), answers != truth  # [N, 4, 4] and [N]
+right = (by_cell == truth[:, None, None]).float().mean(dim=0)  # [4, 4], the accuracy of each cell alone
+spread = logits.std(dim=1).mean(dim=0)  # [4, 4], how far a cell's ten logits lie apart
+middle = logits[:, :, 1:3, 1:3].mean(dim=(2, 3))
+others = (16 * logits.mean(dim=(2, 3)) - 4 * middle) / 12
+agreed = (by_cell[:, 1:3, 1:3] == answers[:, None, None]).flatten(1).all(dim=1)
 
 figure, panels = plots.plt.subplots(1, 2, figsize=(6.4, 3.1))
 for panel, values, title in zip(
-    panels, (100 * right, spread), ("accuracy alone, %", "spread of its scores"), strict=True
+    panels, (100 * right, spread), ("accuracy alone, %", "spread of its logits"), strict=True
 ):
     panel.imshow(values, vmin=0, vmax=1.6 * values.max(), cmap="Oranges")
     for row in range(4):
@@ -786,8 +788,8 @@ plots.show(figure, options.out, "cells")
 for what, value in (
     ("accuracy of the four middle cells together", (middle.argmax(dim=1) == truth).float().mean()),
     ("accuracy of the twelve others together", (others.argmax(dim=1) == truth).float().mean()),
-    ("accuracy of all 16 together, in one look", (~wrong).float().mean()),
-    ("accuracy of nine looks, 144 votes", (predictions.cpu() == truth).float().mean()),
+    ("accuracy of all 16 together, in one view", (~wrong).float().mean()),
+    ("accuracy of nine views, 144 cells", (predictions.cpu() == truth).float().mean()),
     ("images on which the four agree with the answer", agreed.float().mean()),
 ):
     print(f"{'this run':<11}{what:<56}{100 * value:.2f} %")
@@ -795,23 +797,23 @@ both = f"{int((agreed & wrong).sum())} of {int(wrong.sum())}"
 print(f"{'this run':<11}{'wrong images on which the four agree with the answer':<56}{both}")
 
 # %% [markdown]
-# So much for the plan. Each cell *can* see the whole image; what it makes of it is another matter. In our run on MNIST
-# a middle cell alone reads 98 of 100 images and a corner cell 30, and what a corner says it says softly: its ten
-# scores lie a tenth as far apart as a middle cell's. Nobody trained the cells to answer alone. The loss sees only
+# So much for the plan. Each cell *can* see the whole image; what it makes of it is another matter. In our run on
+# MNIST a middle cell alone reads 98 of 100 images and a corner cell 30, and what a corner says it says softly: its
+# ten logits lie a tenth as far apart as a middle cell's. Nobody trained the cells to answer alone. The loss sees only
 # their average, and a cell may be silent, or exaggerate, as long as the others make up for it. A likely reason, which
-# we have not tested: the middle of a corner's field, where most of the paths lead from, lies in a corner of the digit's
-# box, and the far side of the digit in the thin rim. The four in the middle are by themselves within a tenth of a
-# point of all sixteen. Every cell was given one vote, and training took most of it from twelve of them. So the shared
-# square is a condition for sixteen good voters, and no promise of them.
+# we have not tested: the middle of a corner's field, where most of the paths lead from, lies in a corner of the
+# digit's box, and the far side of the digit in the thin rim. The four in the middle are by themselves within a tenth
+# of a point of all sixteen. Every cell has the same weight in the average, and training left twelve of them little to
+# say. So the shared square is a condition for sixteen good cells, and no promise of them.
 #
 # The four in the middle also say how far to trust the answer. In our run they agree with it on 95 of 100 images, and
 # of these answers one in 2,000 is wrong; of the others, one in 18. Below is the test image that got the least
-# probability for its label. The map next to it is, cell by cell, the score of what was read less the score of the
-# label: dark cells voted for the mistake.
+# probability for its label. The map next to it is, cell by cell, the logit of what was read less the logit of the
+# label: dark cells spoke for the mistake.
 
 # %%
-doubtful = int(one_look[torch.arange(len(truth)), truth.long()].argmin())
-margin = scores[doubtful, answers[doubtful]] - scores[doubtful, int(truth[doubtful])]
+doubtful = int(one_view[torch.arange(len(truth)), truth.long()].argmin())
+margin = logits[doubtful, answers[doubtful]] - logits[doubtful, int(truth[doubtful])]
 figure, (left, right_panel) = plots.plt.subplots(1, 2, figsize=(6.4, 3.1))
 left.imshow(digits.test_images[doubtful].reshape(28, 28).cpu())
 left.set_title(f"is {int(truth[doubtful])}, read as {int(answers[doubtful])}", fontsize="small")
@@ -821,7 +823,7 @@ right_panel.set_title("what was read less the label", fontsize="small")
 figure.colorbar(drawn, ax=right_panel, shrink=0.8)
 for axis in (left, right_panel):
     axis.set(xticks=[], yticks=[])
-plots.show(figure, options.out, "votes")
+plots.show(figure, options.out, "margins")
 
 # %% [markdown]
 # ## Analysis
@@ -836,11 +838,11 @@ plots.show(figure, options.out, "votes")
 #
 # **What cannot be said.** Which decision did it. Between step 3 and this page nearly everything has changed, the
 # network and the recipe, and two rows of a table cannot split their difference into its causes. What is compared one
-# by one, with paired seeds on validation images, is dropout, above, and the rungs of block 4's ladder, as far as they
-# are trained, among which *separable convolutions* and *SiLU* are the same decisions in a network of 7,552
-# parameters. The shared square, the narrow beginning and the number of layers are reasons on paper, and we have
+# by one, with paired seeds on validation images, is dropout, above, and the rungs of block 4's ablation ladder, as
+# far as they are trained, among which *separable convolutions* and *SiLU* are the same decisions in a network of
+# 7,552 parameters. The shared square, the narrow beginning and the number of layers are reasons on paper, and we have
 # measured none of them alone. Of the shared square we have seen that the cells which should profit from it, those in
-# the corners, hardly vote.
+# the corners, hardly contribute.
 #
 # **What the budget bought.** Block 4 trains its network by this very recipe, with a teacher trained alike, and is at
 # 99.65 %<!--S7/block4 mean-->. With 2.6 times its parameters this one is at
@@ -860,7 +862,7 @@ plots.show(figure, options.out, "votes")
 #
 # Each has a stub, a check that answers at once, and a solution to unfold.
 #
-# **Exercise 1: what every voter sees** (easy, 5 minutes). Return the side of the square in the middle of the image
+# **Exercise 1: what every cell sees** (easy, 5 minutes). Return the side of the square in the middle of the image
 # that all cells of a map share, 0 where there is none. The last checks are block 3 (a field of 22, six cells in a
 # row, 2 pixels apart) and this network without its last separable layer.
 
@@ -927,7 +929,7 @@ check("64 to 1,000", most_kernels(64, 1_000), 8)
 # %% [markdown]
 # **Exercise 3: the last width** (easy, 10 minutes). The network has 60 channels behind its last separable layer. Let
 # it be `last` instead: return how many parameters the network has then. Everything up to the layer of 64 in front of
-# it stays. (Three things depend on `last`: a pointwise convolution, a BatchNorm, and the scores.) Why is it not 64,
+# it stays. (Three things depend on `last`: a pointwise convolution, a BatchNorm, and the logits.) Why is it not 64,
 # as in the two layers before it?
 
 
@@ -949,7 +951,7 @@ check("with one less", parameters_with(63), 19_988)
 #     return 19_760 + (last - 60) * (64 + 2 + 10)
 # ```
 #
-# A channel more costs 64 weights of the pointwise convolution, 2 numbers of BatchNorm and 10 weights of the scores.
+# A channel more costs 64 weights of the pointwise convolution, 2 numbers of BatchNorm and 10 weights of the logits.
 # With 64 the network would be over the bound. 63 would fit; 60 is a round number that leaves 240 parameters unspent.
 #
 # </details>

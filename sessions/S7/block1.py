@@ -196,7 +196,7 @@ print(models.source(recipe.step))
 # The skeleton is two groups of the same build and a tail. A group widens with two 3x3 convolutions (to 16, then to 32
 # channels), narrows with a 1x1 convolution (to 8, then to 16), and halves the picture with a max-pool. The tail is
 # one more 3x3 convolution, an average over the 2x2 positions that are left, and a dense layer from 32 to 10. Every
-# convolution has a bias, and four of the seven are followed by ReLU, BatchNorm and a Dropout of 0.05. The ten scores
+# convolution has a bias, and four of the seven are followed by ReLU, BatchNorm and a Dropout of 0.05. The ten logits
 # are left alone, unlike in steps 2 and 3 of S6: nothing stands between the dense layer and the log-softmax.
 #
 # ### Check 2: shapes and counts
@@ -297,8 +297,8 @@ optimizer = torch.optim.SGD(trial.parameters(), lr=recipe.lr, momentum=recipe.mo
 batch = next(iter(small))
 for steps in range(20, 101, 20):
     training.train_epoch(trial, [batch] * 20, optimizer)
-    score = training.evaluate(trial, small)
-    print(f"{'this run':<11}{f'images by heart after {steps} steps':<56}{score.correct:>9}  of {score.total}")
+    metrics = training.evaluate(trial, small)
+    print(f"{'this run':<11}{f'images by heart after {steps} steps':<56}{metrics.correct:>9}  of {metrics.total}")
 
 # %% [markdown]
 # After 20 steps little is to be seen yet, in part because testing uses BatchNorm's running means: they go a tenth of

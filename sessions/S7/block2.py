@@ -154,7 +154,7 @@ print(models.source(recipe.step))
 # ### The ledger
 #
 # Where were 16,562 parameters, and where are 7,904? Sort them by what they are for. The head is the last layer, the
-# one that gives the ten scores.
+# one that gives the ten logits.
 
 
 # %%

@@ -115,7 +115,7 @@ plots.show(figure, options.out, "samples")
 # sharp and their edges ragged; bilinear interpolation would blur them, and would be another recipe.
 #
 # The loader holds all images as one tensor and augments a whole batch at once. It draws from the same distribution as
-# torchvision's image-by-image transforms, and `tests/test_loaders.py` compares the two pixel by pixel.
+# torchvision's image-by-image transforms, and `tests/data/test_loaders.py` compares the two pixel by pixel.
 
 # %%
 train_batches = data.InMemoryLoader(
@@ -177,7 +177,7 @@ print(models.source(recipe.step))
 # it would have cost 2,880. Second, **no biases**: BatchNorm adds a shift of its own, and what it adds in front of a
 # convolution comes out behind it as a bias (nearly, where there is padding). The first layer, with no BatchNorm in
 # front of it, goes without. That saves 128 numbers. Third, **global average pooling**: the last 6x6 map of each of 16
-# channels becomes its mean, and 16 x 10 weights turn 16 means into 10 scores. A dense layer on the same maps would
+# channels becomes its mean, and 16 x 10 weights turn 16 means into 10 logits. A dense layer on the same maps would
 # need 36 times as many.
 #
 # torchsummary's table counts what runs in a forward pass. The line that we add under it counts what the module holds.
@@ -209,9 +209,10 @@ plots.show(plots.receptive_fields(digits.train_images[0], rows), options.out, "r
 # %% [markdown]
 # ## Training
 #
-# `fit` is a plain loop: an epoch over the training batches, a look at the test batches, one line, one checkpoint. Its
-# source is `common/training/loops.py`, and it takes five minutes to read. The test accuracy is looked at and never acted on:
-# nothing stops early, no best epoch is picked. **The result is the last epoch**, whatever it is.
+# `fit` is a plain loop. For each epoch it trains, evaluates on the test batches, prints one line and writes one
+# checkpoint. Its source is `common/training/loops.py`, and it takes five minutes to read. The test accuracy is
+# printed and never acted on: nothing stops early, no best epoch is picked. **The result is the last epoch**, whatever
+# it is.
 #
 # The training accuracy in the log counts each image as the network met it: augmented, with dropout on, with the
 # weights of that moment. The test accuracy has none of these handicaps, and is the higher of the two.

@@ -14,28 +14,30 @@
 # %% [markdown]
 # # S7 block 4: The same budget, trained and spent better, and which change did it
 #
-# Block 3 ended at 99.34 %<!--S7/block3 mean-->, with a learning rate that never falls and a test curve that never settles. This block is
-# ours, not a source's. It takes ten steps away from block 3, each of them well known: seven change how the parameters
-# are trained, two how they are spent, and one how often they are asked. A bag of tricks would be easy to hand out.
-# Here it is a ladder: every rung adds one thing to the rung below, is trained with several seeds, and is measured on
-# training images that were set aside for the purpose. So each trick has to show what it is worth in this company.
-# Together they are worth a great deal; one by one, most cannot be told from chance, and three with a good name may
-# have cost something. The test images are for the whole alone, and have met two earlier wholes that fell short, as
-# the part *Result* tells.
+# Block 3 ended at 99.34 %<!--S7/block3 mean-->, with a learning rate that never falls and a test curve that never
+# settles. This block is ours, not a source's. It takes ten steps away from block 3, each of them well known: seven
+# change how the parameters are trained, two how they are spent, and one how often they are asked. A bag of tricks
+# would be easy to hand out. Here each has to stand an **ablation**: the same training with it and without it. The ten
+# ablations form a ladder, the *ablation ladder*: every rung adds one thing to the rung below, is trained with several
+# seeds, and is measured on training images that were set aside for the purpose. So each trick has to show what it is
+# worth in this company. Together they are worth a great deal; one by one, most cannot be told from chance, and three
+# with a good name may have cost something. The test images are for the whole alone, and have met two earlier wholes
+# that fell short, as the part *Result* tells.
 #
 # **What you'll do**
 #
 # 1. Build the ladder downwards from its top: eleven recipes, each one change away from the next.
 # 2. Look at a digit under the new augmentation, and work out by how many pixels it moves.
-# 3. Split a convolution in two, count what that saves and what it gives up, and have a network look nine times.
-# 4. Take apart what moves the weights: the one-cycle rate, Nesterov momentum, weight decay, a running mean, a
-#    teacher.
+# 3. Split a convolution in two, count what that saves and what it gives up, and show a network nine views of an
+#    image.
+# 4. Take apart what moves the weights: the one-cycle rate, Nesterov momentum, weight decay, an exponential moving
+#    average, a teacher.
 # 5. Read the ladder as it was measured, and say for each rung whether its difference can be told from chance.
 # 6. Train the top rung, and hold the recorded seeds against bars that leave no room for a lucky one.
 #
 # **What you'll learn**: separable convolutions, test-time augmentation, learning-rate schedules, what weight decay
-# does in front of a BatchNorm, averaging of weights, distillation, ablation, the paired comparison, and what looking
-# often does to a p-value.
+# does in front of a BatchNorm, the exponential moving average of weights (EMA), distillation, ablation, the paired
+# comparison, and what looking often does to a p-value.
 #
 # **What you'll need**: [block 3](block3.ipynb), for the network, the receptive field and the standard error. A
 # recorded seed took 12 minutes<!--S7/block4 minutes--> on the machine that the record names, and the teacher, which
@@ -133,11 +135,11 @@ print(records.machine_line(device, options))
 
 # %%
 FROM_THE_TOP = [
-    ("nine looks", {"network": "S7/block4_one_look"}),
+    ("nine views", {"network": "S7/block4_one_look"}),
     ("a teacher", {"teacher": ""}),
     ("SiLU", {"network": "S7/block4_relu"}),
     ("separable convolutions", {"network": "S7/block4_dense"}),
-    ("a running mean of the weights", {"ema_decay": 0.0}),
+    ("an EMA of the weights", {"ema_decay": 0.0}),
     ("affine augmentation", {"augmentation": Augmentation(rotation=5, crop_probability=0.1)}),
     ("weight decay on the kernels", {"weight_decay": 0.0}),
     ("Nesterov momentum", {"nesterov": False}),
@@ -294,18 +296,18 @@ for name, function in (("ReLU", nn.ReLU()), ("SiLU", nn.SiLU())):
     print(f"{'its slope':<12}" + "".join(f"{slope:>9.3f}" for slope in slopes.tolist()))
 
 # %% [markdown]
-# **Nine looks.** The top rung leaves the training as it is. A digit that is shifted by a pixel, turned by 8 degrees
-# or made a little smaller is the same digit, and in training the network has met it in all these ways. Its answers
-# differ all the same, and where it is in doubt they differ most. So in a test this network looks at each image nine
-# times and averages its nine scores; `forward` above takes that way when the network is not in training. It is a
-# committee of nine that share their 7,552 numbers, and its price is nine times the multiply-adds of one look, in
-# every test. Krizhevsky, Sutskever and Hinton averaged ten views of each photograph in the network that won ImageNet
-# (2012, [proceedings](https://papers.nips.cc/paper/4824), section 4.1), and today the trick is called test-time
-# augmentation. It is no better network, but a better use of one; so what one look gives stands beside it, here and in
-# the part *Result*.
+# **Nine views.** The top rung leaves the training as it is. It is about the test, and is called **test-time
+# augmentation**. A digit that is shifted by a pixel, turned by 8 degrees or made a little smaller is the same digit,
+# and in training the network has met it in all these ways. Its answers differ all the same, and where it is in doubt
+# they differ most. So in a test this network gets nine views of each image and averages the nine logits of each
+# class; `forward` above takes that way when the network is not in training. It is a committee of nine that share
+# their 7,552 numbers, and its price is nine times the multiply-adds of one view, in every test. Krizhevsky, Sutskever
+# and Hinton averaged ten views of each photograph in the network that won ImageNet (2012,
+# [proceedings](https://papers.nips.cc/paper/4824), section 4.1). It is no better network, but a better use of one; so
+# what one view gives stands beside it, here and in the part *Result*.
 #
 # Here is block 3's network, which has never been asked in this way, on that of the first 1,000 training images about
-# whose right answer its nine looks differ most.
+# whose right answer its nine views differ most.
 
 # %%
 block3 = models.load_trained("S7/block3")
@@ -322,15 +324,15 @@ with torch.no_grad():
     )
 seen = test_time_augmentation.augment_views(tried[0][doubtful, None]) * STD + MEAN
 titles = [f"{label}: {probability:.2f}" for probability in right[:, doubtful]]
-plots.show(plots.grid(seen.squeeze(1), titles, title="nine looks at one digit"), options.out, "looks")
+plots.show(plots.grid(seen.squeeze(1), titles, title="nine views of one digit"), options.out, "views")
 
 # %% [markdown]
-# Above each look stands the probability that it gives to the right class. And here is what that class gets from the
-# first look, which is the image as it is, and from all nine, averaged before the softmax:
+# Above each view stands the probability that the right class gets from it. And here is what that class gets from the
+# first view, which is the image as it is, and from all nine, averaged before the softmax:
 
 # %%
 found = f"{right[0, doubtful]:.2f} and {together[label]:.2f}"
-print(f"{'this run':<11}{'of these images, by the first look and by all nine':<56}{found}")
+print(f"{'this run':<11}{'of these images, by the first view and by all nine':<56}{found}")
 
 # %%
 print(models.summary(model))
@@ -339,8 +341,8 @@ print(models.summary(model))
 # Two max-pools instead of block 3's one halve the map twice, and so the reach of a 3x3 kernel grows from 2 pixels to
 # 4 and to 8. After the last convolution the receptive field is 32x32 pixels, the whole image. About half of the
 # multiply-adds are spent before the first pool, where the maps are large and the channels few; most of the parameters
-# behind it, where it is the other way round. With all that, a look of this network takes less than two thirds of
-# block 3's multiply-adds; the table counts one look.
+# behind it, where it is the other way round. With all that, one view costs this network less than two thirds of block
+# 3's multiply-adds; the table counts one view.
 
 # %%
 print(models.layer_table(model))
@@ -474,8 +476,8 @@ def largest_change(doubled: slice) -> float:
     return (twin(some_images) - before).abs().max().item()
 
 
-print(f"all kernels but the last doubled: scores move by less than 0.01: {largest_change(slice(-1)) < 0.01}")
-print(f"the last kernel doubled:          scores move by less than 0.01: {largest_change(slice(-1, None)) < 0.01}")
+print(f"all kernels but the last doubled: outputs move by less than 0.01: {largest_change(slice(-1)) < 0.01}")
+print(f"the last kernel doubled:          outputs move by less than 0.01: {largest_change(slice(-1, None)) < 0.01}")
 
 # %% [markdown]
 # What does change is how much a step can do. A step of a given length turns a kernel twice as long by half the angle,
@@ -499,66 +501,69 @@ print(f"one step at the peak    times 1 - {pull * peak:.2g}")
 print(f"a whole run             times exp(-{pull * sum(ours):.3f}) = {alone:.2f}, were there no gradients")
 
 # %% [markdown]
-# ### A running mean of the weights
+# ### An exponential moving average of the weights
 #
 # Even at a low rate each batch pushes the weights its own way. The mean over many steps is a place that none of them
 # was at, and often a better one: what the pushes disagree about cancels (Polyak and Juditsky 1992, [doi
-# 10.1137/0330046](https://doi.org/10.1137/0330046)). Beside the network that trains, a second one follows it. In each
-# step it keeps the share a of what it has, and takes the rest from the first:
+# 10.1137/0330046](https://doi.org/10.1137/0330046)). Beside the network that trains, a second one follows it, the
+# **exponential moving average** of its weights, EMA for short. In each step it keeps the share a of what it has, and
+# takes the rest from the first:
 #
 # ```
-# mean <- a mean + (1 - a) w
+# EMA <- a EMA + (1 - a) w
 # ```
 #
 # So the weights of k steps ago are in it with the share (1 - a) a^k, and all that is older than k steps has the share
 # a^k. The memory reaches back about 1 / (1 - a) steps. If the weights jumped about independently in each step, the
-# mean would jump less by the factor sqrt((1 - a) / (1 + a)); in truth each step begins where the last one ended, and
-# the gain is smaller. The means and variances of BatchNorm are averaged along, because a mean of kernels needs the
-# BatchNorm that goes with it.
+# EMA would jump less by the factor sqrt((1 - a) / (1 + a)); in truth each step begins where the last one ended, and
+# the gain is smaller. The means and variances of BatchNorm are averaged along, because averaged kernels need the
+# BatchNorm that goes with them.
 
 # %%
-a = top.averaging
+a = top.ema_decay
 print(f"a = {a:g}: memory of about {1 / (1 - a):.0f} steps, and an epoch has {STEPS}")
 print(f"older than one epoch: a share of {a**STEPS:.3f}; older than two: {a ** (2 * STEPS):.4f}")
 print(f"independent jumps would shrink to {math.sqrt((1 - a) / (1 + a)):.3f} of their size")
 
 # %% [markdown]
-# What is tested, saved and drawn from here on is the mean. Note that it does by averaging what the falling rate does
-# by smaller steps. At the end of the cycle, when the weights hardly move any more, the mean and the weights are
-# nearly at the same place. So on top of a one-cycle rate it can be expected to do more for the epochs before the last
-# than for the last, and rung 6 measures the last. (Under *The ladder, measured* both are shown.)
+# What is tested, saved and drawn from here on is the EMA. Note that it does by averaging what the falling rate does
+# by smaller steps. At the end of the cycle, when the weights hardly move any more, the EMA and the weights are nearly
+# at the same place. So on top of a one-cycle rate it can be expected to do more for the epochs before the last than
+# for the last, and rung 6 measures the last. (Under *The ladder, measured* both are shown.)
 
 # %% [markdown]
 # ### A teacher
 #
 # A label says "4", whether the four is a clear one or half a nine. Hinton, Vinyals and Dean (2015, [arXiv
-# 1503.02531](https://arxiv.org/abs/1503.02531)) let a network learn from the answers of a larger one instead: "4, and
-# a little like a 9" tells more than a label, and of a smudge it does not demand a certainty that nobody has. Rung 9
-# does that. The teacher has 288,160 parameters and is trained first, by this page's recipe, on the same images. Then
-# the small network sees each augmented image together with the teacher's answer to it.
+# 1503.02531](https://arxiv.org/abs/1503.02531)) let a network learn from the answers of a larger one instead, and
+# call that **distillation**: "4, and a little like a 9" tells more than a label, and of a smudge it does not demand a
+# certainty that nobody has. Rung 9 does that. The teacher has 288,160 parameters and is trained first, by this page's
+# recipe, on the same images. Then the small network sees each augmented image together with the teacher's answer to
+# it.
 #
 # A trained teacher's answers are nearly labels themselves: it gives the right class of its training images a
-# probability so close to 1 that its second thoughts are lost behind it. Divide the scores by a temperature T before
-# the softmax, and they come out. The loss compares both networks' answers at T = 3:
+# probability so close to 1 that its second thoughts are lost behind it. Divide the logits by a temperature T before
+# the softmax, and they come out. The loss compares both networks' answers at T = 3, with the **distillation weight**
+# alpha:
 #
 # ```
-# loss = trust T² KL(teacher at T, student at T) + (1 - trust) (what it was before)
+# loss = alpha T² KL(teacher at T, student at T) + (1 - alpha) (what it was before)
 # ```
 #
-# KL, the Kullback-Leibler divergence, is 0 where the two agree. The gradient of its softened scores shrinks like 1 /
-# T², and the factor T² makes up for that. Work one example out: a teacher with the scores 6, 3 and 0 for three
+# KL, the Kullback-Leibler divergence, is 0 where the two agree. The gradient of its softened logits shrinks like 1 /
+# T², and the factor T² makes up for that. Work one example out: a teacher with the logits 6, 3 and 0 for three
 # classes.
 
 # %%
-scores = torch.tensor([6.0, 3.0, 0.0])
+logits = torch.tensor([6.0, 3.0, 0.0])
 for temperature in (1, 3, 6):
-    soft = (scores / temperature).softmax(dim=0)
+    soft = (logits / temperature).softmax(dim=0)
     print(f"T = {temperature}   " + "  ".join(f"{share:.3f}" for share in soft))
 
 # %% [markdown]
 # Is that still the same budget? The network that is tested has its 7,552 parameters and has trained for 15 epochs,
 # and it needs no teacher to answer. The *training* has cost more: 15 epochs of the teacher, once for all seeds, and
-# in each step of the student the teacher's answers. The seconds in the record are the student's own.
+# in each training step of the student the teacher's answers. The seconds in the record are the student's own.
 
 # %% [markdown]
 # ### The ladder, measured
@@ -623,7 +628,7 @@ for number, (title, rung) in enumerate(rungs):
     else:
         line += f"  no runs yet: {command(rung)}"
     print(line.rstrip())
-parts = {"how block 3's network is trained": (0, 6), "the network": (6, 8), "a teacher and looks": (8, 10)}
+parts = {"how block 3's network is trained": (0, 6), "the network": (6, 8), "a teacher and views": (8, 10)}
 for title, (below, above) in parts.items():
     line = f"rungs {below} to {above}: {title}"
     print(f"{'recorded':<11}{line:<52}{compared(rungs[below][1], rungs[above][1], len(parts))}")
@@ -635,10 +640,10 @@ print(f"{'recorded':<11}{'from the bottom to the top':<52}{compared(rungs[0][1],
 # luck of a seed does not survive a change of the recipe, and then only the shared images help.
 
 # %%
-scores = [search_log.validated(rung) for _, rung in rungs]
+accuracies = [search_log.validated(rung) for _, rung in rungs]
 figure, axis = plots.plt.subplots(figsize=(8, 3.4))
-for seed in sorted(set().union(*scores)):
-    values = [by_seed.get(seed, math.nan) for by_seed in scores]  # a rung without this seed breaks the line
+for seed in sorted(set().union(*accuracies)):
+    values = [by_seed.get(seed, math.nan) for by_seed in accuracies]  # a rung without this seed breaks the line
     axis.plot(values, color="gray", linewidth=0.8, zorder=1)
     axis.plot(values, "o", color="#d95f02", alpha=0.5)
 axis.set(xticks=range(len(rungs)), xlim=(-0.5, len(rungs) - 0.5), xlabel="rung", ylabel="% of the validation images")
@@ -646,8 +651,8 @@ axis.grid(axis="y", alpha=0.3)
 plots.show(figure, options.out, "ladder")
 
 # %% [markdown]
-# The table asks each rung for its last epoch, and so hides most of what a running mean does. Here are rungs 5 and 6,
-# without and with it, along the way, the means of their seeds:
+# The table asks each rung for its last epoch, and so hides most of what the EMA does. Here are rungs 5 and 6, without
+# and with it, along the way, the means of their seeds:
 
 # %%
 for epoch in (1, 2, 4, 6, 8, 10, 12, 14, top.epochs):
@@ -657,12 +662,12 @@ for epoch in (1, 2, 4, 6, 8, 10, 12, 14, top.epochs):
         print(f"{'recorded':<11}epoch {epoch:>2}   {means}")
 
 # %% [markdown]
-# Half way through the run the mean is worth more than any rung of the table. When the rate has run out, it is worth
-# an image or two. Whoever has to stop early, or does not know when, gets the other number for nothing.
+# Half way through the run the EMA is worth more than any rung of the table. When the rate has run out, it is worth an
+# image or two. Whoever has to stop early, or does not know when, gets the other number for nothing.
 #
 # A ladder says what a rung adds *to those below it*. In another order the same changes would get other shares: after
-# a falling rate there is less for a running mean to calm, and before it there would be more. What belongs to all of
-# them together is the last line of the table.
+# a falling rate there is less for an EMA to calm, and before it there would be more. What belongs to all of them
+# together is the last line of the table.
 #
 # ### The search, in full
 #
@@ -681,11 +686,12 @@ print(search_log.listing(top, names))
 
 # %% [markdown]
 # **No test image was looked at in this search.** That does not rest on good intentions. With `--validate`,
-# `common/data/digits.py` puts the 5,000 set-aside images in the place of the test images before it returns, so that the run
-# holds no test image that it could be measured on. The study refuses a `--change` without `--validate`, and writes
-# such runs into this log and nowhere else; tests hold both to it (`tests/test_data.py`, `tests/test_study.py`). One
-# door cannot be locked: anybody can run the lesson itself with another recipe and look. What keeps that out of the
-# results is that a record takes only runs of the one recipe that the lesson states.
+# `common/data/digits.py` puts the 5,000 set-aside images in the place of the test images before it returns, so that
+# the run holds no test image that it could be measured on. The study refuses a `--change` without `--validate`, and
+# writes such runs into this log and nowhere else; tests hold both to it (`tests/data/test_digits.py`,
+# `tests/experiments/test_study.py`). One door cannot be locked: anybody can run the lesson itself with another recipe
+# and look. What keeps that out of the results is that a record takes only runs of the one recipe that the lesson
+# states.
 #
 # Two things the split does not undo. The *ideas* are older than it: blocks 2 and 3 had shown on the test images that
 # a falling rate helps, and the publications named above had long been read by people who look at MNIST. And whoever
@@ -693,7 +699,7 @@ print(search_log.listing(top, names))
 # 1.5 standard errors on average. The validation images have that flattery in them. The test images, by which no
 # recipe was picked, have none of it. (They have another part in this page, which the part *Result* tells.)
 #
-# The networks of rungs 7 and 8, the teacher and the nine looks were first tried on halves of the training images:
+# The networks of rungs 7 and 8, the teacher and the nine views were first tried on halves of the training images:
 # trained on the first 30,000, tested on the others. Those runs were not kept; what they said, also about what was
 # tried and left, is in the [log](records/README.md).
 
@@ -702,8 +708,8 @@ print(search_log.listing(top, names))
 #
 # What is left is to train the top rung once, on all training images. The rate in the log is that of the epoch's first
 # batch. The training numbers are of the weights that are moving, on augmented images, of which each is seen once. The
-# test numbers are of their running mean, by nine looks at each image. (In its first steps the mean keeps less than
-# the recipe says, (1 + n) / (10 + n) after n of them, so that it soon forgets the untrained network.)
+# test numbers are of their EMA, by nine views of each image. (In its first steps the EMA keeps less than the recipe
+# says, (1 + n) / (10 + n) after n of them, so that it soon forgets the untrained network.)
 #
 # First comes the teacher: the lines of its epochs stand above the network's own. It is kept in `runs/teachers`, so
 # the next seed finds it there. The network's training loss has the teacher in it and cannot be held against the
@@ -731,15 +737,15 @@ print(records.verdict(targets, record, digits))
 records.save(options.out, record, model)
 
 # %% [markdown]
-# And the same weights with one look at each image. The nine ask for nine times the work, so whoever is in a hurry
-# will want to know what a single one is worth:
+# And the same weights with one view of each image. The nine cost nine times the work, so whoever is in a hurry will
+# want to know what a single one is worth:
 
 # %%
 if models.of(recipe) == top.step:
     hasty = models.build("S7/block4_one_look").to(device)
     hasty.load_state_dict(model.state_dict())
-    one_look = training.evaluate(hasty, test_batches["held-out"])
-    print(f"{'this run':<11}{'accuracy of these weights with one look':<56}{one_look.accuracy:>9.2f} %")
+    one_view = training.evaluate(hasty, test_batches["held-out"])
+    print(f"{'this run':<11}{'accuracy of these weights with one view':<56}{one_view.accuracy:>9.2f} %")
 
 # %% [markdown]
 # The recorded runs on MNIST, trained on all 60,000 images and measured on the test images, each seed with its last
@@ -850,11 +856,11 @@ print(f"{'recorded':<11}{'rung 5 less rung 2, not planned':<52}{compared(rungs[2
 # things speak for patience with the augmentation: the test digits have other writers, and the teacher, who came
 # later, is a larger network, which may have more to gain from harder images.
 #
-# **And on the test images** there are block 3, which is rung 0, and three points more, rung 6, rung 8 and the top; the
-# part *Result* prints them. Between the last two lie the teacher and the nine looks. In the ladder the teacher has
-# the larger difference, the nine looks hardly any, and five seeds tell neither from chance. The run above keeps most
-# of its distance from rung 8 with a single look, which speaks for the teacher; on halves of the training images, with
-# a seed or two, it had been the nine looks that stood out ([log](records/README.md)).
+# **And on the test images** there are block 3, which is rung 0, and three points more, rung 6, rung 8 and the top;
+# the part *Result* prints them. Between the last two lie the teacher and the nine views. In the ladder the teacher
+# has the larger difference, the nine views hardly any, and five seeds tell neither from chance. The run above keeps
+# most of its distance from rung 8 with a single view, which speaks for the teacher; on halves of the training images,
+# with a seed or two, it had been the nine views that stood out ([log](records/README.md)).
 #
 # **The end of the run.** Had we reported each seed's best epoch instead of its last, the mean would be
 # 0.02 points<!--S7/block4 flattery--> higher here, and 0.06 points<!--S7/block3 flattery--> higher in block 3. This number
@@ -874,9 +880,9 @@ print(f"{'recorded':<11}{'rung 5 less rung 2, not planned':<52}{compared(rungs[2
 #
 # **What the next step changes.** This page held the budget fixed. Two questions are left, in opposite directions:
 # what such a network can do with more parameters, below 20,000, and how few parameters are enough for 99.0, 99.2 and
-# 99.4 %. Both begin with the recipe of this page, the second without teacher and looks. A recipe that was tuned for
-# one network need not be the best for another, and this page is an example: its rates, its augmentation and its
-# weight decay were chosen with block 3's network, before rungs 7 to 10 were thought of.
+# 99.4 %. Both begin with the recipe of this page, the second without teacher and test-time augmentation. A recipe
+# that was tuned for one network need not be the best for another, and this page is an example: its rates, its
+# augmentation and its weight decay were chosen with block 3's network, before rungs 7 to 10 were thought of.
 
 # %% [markdown]
 # ## Exercises
@@ -955,9 +961,8 @@ check("after ten steps", nesterov_place(10), -0.3466, tolerance=1e-4)
 # </details>
 
 # %% [markdown]
-# **Exercise 3: how long the mean remembers** (easy, 5 minutes). The running mean keeps the share `a` in each step.
-# After how many steps does what was there in the beginning have a share below `share`? Give the smallest whole
-# number.
+# **Exercise 3: how long the average remembers** (easy, 5 minutes). The EMA keeps the share `a` in each step. After
+# how many steps does what was there in the beginning have a share below `share`? Give the smallest whole number.
 
 
 # %%
@@ -1027,9 +1032,9 @@ check("ten comparisons, the level divided by ten", at_least_one(10, 0.05 / 10), 
 # 2. An affine map is drawn for every image. By how far it moves a stroke can be said in pixels, and bilinear
 #    interpolation reads each new pixel from four old ones.
 # 3. The one-cycle rate is high in the middle and nearly 0 in the end. Nesterov momentum brakes earlier in steep
-#    valleys. Weight decay in front of a BatchNorm changes no function, but how far a step can turn a kernel. A
-#    running mean forgets in about 1 / (1 - a) steps. A teacher's answers, softened by a temperature, say more than
-#    labels. Nine looks are a committee that shares its weights.
+#    valleys. Weight decay in front of a BatchNorm changes no function, but how far a step can turn a kernel. An EMA
+#    of the weights forgets in about 1 / (1 - a) steps. A teacher's answers, softened by a temperature, say more than
+#    labels. Nine views are a committee that shares its weights.
 # 4. One validation image is 0.02 points. Rungs that read the same images from the same seeds can be compared far more
 #    finely than either can be measured, and ten comparisons need a stricter level than one.
 # 5. 10<!--S7/block4 seeds--> seeds: mean 99.65 %<!--S7/block4 mean-->, lowest

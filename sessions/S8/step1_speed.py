@@ -15,10 +15,10 @@
 # # S8 step 1: Climb from the sources' loop to ours, one timed rung at a time
 #
 # Every lesson so far had you wait for epochs, and every one used a loop that is faster than the one its source used.
-# This lesson goes the way between the two. Each rung of the ladder changes one thing, and is timed against the rung
-# below and against the source's loop, in turns, on your machine. Some rungs carry far. Some, with a good reputation,
-# do nothing here, and say so. At the top you'll compute how fast this network could possibly be on this machine, and
-# see how much of that is left.
+# This lesson goes the way between the two. The way is an *ablation ladder*: each of its rungs changes one thing, and
+# is timed against the rung below and against the source's loop, in turns, on your machine. Some rungs carry far.
+# Some, with a good reputation, do nothing here, and say so. At the top you'll compute how fast this network could
+# possibly be on this machine, and see how much of that is left.
 #
 # **What you'll do**
 #
@@ -115,7 +115,8 @@ print(records.machine_line(device, options))
 # %% [markdown]
 # ## The rungs
 #
-# `Way()` is the source's way. Each line names a rung, what it changes, and whether the rungs above stand on it.
+# `TrainingVariant()`, with nothing changed, is the source's way. Each line names a rung, what it changes, and whether
+# the rungs above stand on it.
 
 # %%
 rungs = ablation.ablation_steps(
@@ -144,26 +145,28 @@ rungs = ablation.ablation_steps(
 #    eight batches, 512 images. No Python runs for a single image any more.
 # 5. **Loss and accuracy read once an epoch.** The sums stay tensors until the epoch is over. On a GPU each reading
 #    makes the processor wait for everything that it has asked for; on a CPU there is nothing to wait for.
-# 6. **Freed memory kept.** A step allocates tens of megabytes of activations and frees them all. The C library then
-#    returns them to the operating system, and the next step gets them back page by page, each page 4 kB, each cleared
-#    first. Two numbers, set with `mallopt`, tell it to keep what it has. (Linux with glibc only.)
-# 7. **Channels innermost** (channels-last). A convolution over 32 channels wants the 32 values of a pixel side by
-#    side.
+# 6. **Freed memory kept.** A training step allocates tens of megabytes of activations and frees them all. The C
+#    library then returns them to the operating system. The next step gets them back page by page, each page 4 kB,
+#    each cleared first. Two numbers, set with `mallopt`, tell it to keep what it has. (Linux with glibc only.)
+# 7. **Channels last** (PyTorch's `channels_last`). A convolution over 32 channels wants the 32 values of a pixel side
+#    by side.
 # 8. **bfloat16.** Forward and backward pass in numbers of 16 bits, with 8 significant binary digits. Half the
 #    traffic, and some processors have matrix units for them; others have to make do, and are slower. Weights, the
 #    loss and the update stay float32.
 # 9. **Compiled.** `torch.compile` writes C++ for this network and this batch size, and fuses what it can: ReLU,
 #    BatchNorm and Dropout become one pass over memory instead of three. The convolutions stay the library's. The time
 #    that this takes is not in the numbers below, and has a line of its own under them.
-# 10. **Batch innermost.** The network's layers as loops of our own, with the same pixel of all 64 images side by side
-#     in memory. They are written in Python, and numba compiles them. A closer look follows below.
+# 10. **Batch last.** The network's layers as loops of our own, with the same pixel of all 64 images side by side in
+#     memory. The layout is called CHWN: channels, height, width, images. The loops are written in Python, and numba
+#     compiles them. A closer look follows below.
 # 11. **Fused optimizer step.** One kernel for the update of all 7,904 weights instead of several for each tensor. (On
 #     by default together with the rung below.)
 #
 # Three more things are on by default and do nothing for this network. Where a network has no such loops, its Dropout
-# layers draw their masks 16 bits at a time, while PyTorch draws them number by number. S5's network has no BatchNorm,
-# so its batches of 512 can be computed in pieces of 64 that stay in the processor's cache. And the channels are
-# innermost in the networks that have no BatchNorm of few channels on a large map, like those of S5 and S7 block 1.
+# layers draw their masks 16 bits at a time, while PyTorch draws them number by number. S5's network has no
+# BatchNorm, so its batches of 512 can be computed in *micro-batches* of 64 that stay in the processor's cache. And
+# the layout is channels-last in the networks that have no BatchNorm of few channels on a large map, like those of S5
+# and S7 block 1.
 
 # %%
 measured = ablation.measure_ablation(STEP, rungs, repeats, batches)
@@ -185,8 +188,8 @@ for name in ("freed memory kept", "compiled", "batch innermost"):
 # %% [markdown]
 # ### What should lie side by side?
 #
-# Channels innermost is the advice that everybody gives for convolutions. Here are two of this network's convolutions
-# and two of its BatchNorms in both layouts, forward and backward, the median of a hundred times each:
+# Channels last is the advice that everybody gives for convolutions. Here are two of this network's convolutions and
+# two of its BatchNorms in both layouts, forward and backward, the median of a hundred times each:
 
 # %%
 layers = {
@@ -219,10 +222,10 @@ for name, (layer, channels) in layers.items():
 # or it fills it with the pixels of a row, and the rows are 24, 12, 10 or 8 long, with an edge at every end.
 #
 # What is there 64 of, all to be treated alike, with no edge? The images of the batch. So here each map lies in memory
-# as [channels, height, width, **batch**]: first the top left pixel of all 64 images, then the next pixel of all 64.
-# Every vector is full, a row of a map becomes one long line, and a neighbour to the right is 64 numbers further on.
-# This is a convolution's whole arithmetic, for the lines at height y of some output maps. Each number of a line is a
-# sum over k, the places that a kernel looks at in all input maps:
+# as [channels, height, width, **batch**], the CHWN layout: first the top left pixel of all 64 images, then the next
+# pixel of all 64. Every vector is full, a row of a map becomes one long line, and a neighbour to the right is 64
+# numbers further on. This is a convolution's whole arithmetic, for the lines at height y of some output maps. Each
+# number of a line is a sum over k, the places that a kernel looks at in all input maps:
 
 # %%
 import inspect
@@ -268,11 +271,11 @@ with torch.no_grad():
         print(f"{'measured':<11}{'the convolution 8 to 10, ' + name:<52}  {operations / taken / 1e9:.0f} GFLOP/s")
 
 # %% [markdown]
-# Around the convolutions, two more things count. **Passes over memory**: ReLU and dropout follow on a line while it is
-# still in the nearest cache, BatchNorm needs one more pass, and its gradient another (`common/cpu_kernels/batchnorm.py`,
-# `common/cpu_kernels/batchnorm.py`). And **calls**: a step has some fifty such loops, and Python, PyTorch and autograd
-# take longer to ask for one than some of them run. So everything that is equal in every step is prepared once
-# (`common/cpu_kernels/autograd.py`), and all layers up to the last activation are one operation of autograd's.
+# Around the convolutions, two more things count. **Passes over memory**: ReLU and dropout follow on a line while it
+# is still in the nearest cache, BatchNorm needs one more pass, and its gradient another
+# (`common/cpu_kernels/batchnorm.py`). And **calls**: a step has some fifty such loops, and Python, PyTorch and
+# autograd take longer to ask for one than some of them run. So everything that is equal in every step is prepared
+# once (`common/cpu_kernels/autograd.py`), and all layers up to the last activation are one operation of autograd's.
 #
 # One of this network's blocks, forward and backward, in the three orders:
 
@@ -419,12 +422,12 @@ print(bench.table(recorded_gpu))
 # A fast loop that trains another network is worth nothing. Three kinds of sameness, each checked where it can be:
 #
 # - **To the bit**: reading the loss later and keeping memory change no arithmetic. One epoch either way ends with
-#   equal weights (`tests/test_bench.py`).
-# - **To rounding**: pieces, layouts, our own loops, the fused step and the compiler add up the same numbers in another
-#   order. Gradients agree to a hundred-thousandth (`tests/test_speed.py`), those of our loops, layer by layer, at least
-#   to a thousandth (`tests/test_innermost.py`), and the warped batches pixel by pixel with torchvision's
-#   (`tests/test_loaders.py`). On a GPU, where the order of a sum is not always the same, a replayed graph's gradients
-#   agree with the plain ones to a ten-thousandth.
+#   equal weights (`tests/experiments/test_bench.py`).
+# - **To rounding**: micro-batches, layouts, our own loops, the fused step and the compiler add up the same numbers in
+#   another order. Gradients agree to a hundred-thousandth (`tests/training/test_acceleration.py`), those of our
+#   loops, layer by layer, at least to a thousandth (`tests/cpu_kernels/test_chwn.py`), and the warped batches pixel
+#   by pixel with torchvision's (`tests/data/test_loaders.py`). On a GPU, where the order of a sum is not always the
+#   same, a replayed graph's gradients agree with the plain ones to a ten-thousandth.
 # - **Within the spread over seeds**: bfloat16 rounds every product's factors to 8 binary digits. A gradient differs
 #   by a few per cent of its length, where another batch differs by most of it. Our loops and a GPU draw other masks
 #   of dropout. Whether that matters for the result only runs can say: the same seeds, trained in full in each way.
@@ -449,12 +452,12 @@ for name in ("batch innermost", "bfloat16", "float32 on a GPU"):
     )
 
 # %% [markdown]
-# With the batch innermost five runs of one and the same recipe end up to 29 images in 10,000 apart: at a rate that never
-# falls, each epoch ends somewhere else. ([Block 4](../S7/block4.ipynb) cures that.) So no interval here is narrower than
-# a quarter of a point, and none says that two ways differ; nor do the five epochs before the last.
+# In the CHWN layout five runs of one and the same recipe end up to 29 images in 10,000 apart: at a rate that never
+# falls, each epoch ends somewhere else. ([Block 4](../S7/block4.ipynb) cures that.) So no interval here is narrower
+# than a quarter of a point, and none says that two ways differ; nor do the five epochs before the last.
 
 # %% [markdown]
-# ## The shortest way to 99.40 %
+# ## Time to accuracy: the shortest way to 99.40 %
 #
 # Seconds an epoch are a means. What you wait for is a network that is good enough, and then everything may change:
 # the number of epochs, the batch, the recipe, the network itself, as long as it holds under 8,000 parameters. The
@@ -477,8 +480,9 @@ for step in (STEP, "S8/time_to_accuracy"):
 # Halving the maps at once costs accuracy: [step 2](step2_frontier.ipynb) keeps the large maps, and reads
 # 99.50 %<!--S8/step2_frontier mean--> with 4,500<!--S8/step2_frontier parameters--> parameters, but its runs take
 # 6 minutes<!--S8/step2_frontier minutes-->. Here the recipe makes up for it. Block 3's source had a rate that never
-# falls. This one has one cycle of a high rate, weight decay on the kernels, digits that are moved and scaled, and a
-# running mean of the weights (`common/training/optimizers.py` has the formulas). With these, nine epochs of 128 images a batch do.
+# falls. This one has one cycle of a high rate, weight decay on the kernels, digits that are moved and scaled, and an
+# exponential moving average of the weights (`common/training/optimizers.py` has the formulas). With these, nine
+# epochs of 128 images a batch do.
 
 # %%
 print("\n".join(f"{name:<14}{value}" for name, value in vars(time_to_accuracy.RECIPE).items()))
@@ -549,13 +553,13 @@ print(bench.table(recorded))
 #
 # **What carried.** On the record, the source's loop takes 49.0 seconds<!--bench S7/block3 sources seconds--> for an
 # epoch of S7 block 3. The same layers, fed from memory that is kept, take
-# 29.8 seconds<!--bench S7/block3 float32 seconds-->, 1.6 times<!--bench S7/block3 float32 ratio--> faster. The default, by
-# loops with the batch innermost, takes 8.0 seconds<!--bench S7/block3 default seconds-->:
+# 29.8 seconds<!--bench S7/block3 float32 seconds-->, 1.6 times<!--bench S7/block3 float32 ratio--> faster. The
+# default, by loops in the CHWN layout, takes 8.0 seconds<!--bench S7/block3 default seconds-->:
 # 6.1 times<!--bench S7/block3 default ratio--> faster than the source. PyTorch's compiler gets to
-# 2.4 times<!--bench S7/block3 compiled ratio-->, for it leaves the convolutions to the library. For S6 step 3 the default
-# is 4.7 times<!--bench S6/part2_step3_global_pooling default ratio--> faster than the source's loop, where the library's
-# layers are 2.2 times<!--bench S6/part2_step3_global_pooling float32 ratio-->. S5's convolutions of up to 256 channels
-# fill any vector; the library's are hard to beat, and its epoch is
+# 2.4 times<!--bench S7/block3 compiled ratio-->, for it leaves the convolutions to the library. For S6 step 3 the
+# default is 4.7 times<!--bench S6/part2_step3_global_pooling default ratio--> faster than the source's loop, where
+# the library's layers are 2.2 times<!--bench S6/part2_step3_global_pooling float32 ratio-->. S5's convolutions of up
+# to 256 channels fill any vector; the library's are hard to beat, and its epoch is
 # 2.1 times<!--bench S5/step1_first_network default ratio--> faster by default,
 # 2.3 times<!--bench S5/step1_first_network float32 ratio--> in float32. On that processor these two are the same
 # computation: so much is the machine's noise.
@@ -567,10 +571,11 @@ print(bench.table(recorded))
 # whose 32 maps of 26x26 are too large for the nearer caches: what a convolution writes there, BatchNorm must fetch again.
 #
 # **What did not carry.** An honest ladder keeps the rungs that do nothing; the table above says which they are on
-# your machine. *Channels innermost* suits this network's convolutions and not its BatchNorms of few channels, as the
-# closer look shows. *bfloat16* needs matrix units to be fast, and the processor of this record has none. *Compiled* is
-# a gain over the library's layers, and no longer one over loops that fit the network. The *fused optimizer step* has
-# 7,904 weights to update, and a fifth of a millisecond to gain: less than such a ladder can see in the machine's noise.
+# your machine. *Channels last* suits this network's convolutions and not its BatchNorms of few channels, as the
+# closer look shows. *bfloat16* needs matrix units to be fast, and the processor of this record has none. *Compiled*
+# is a gain over the library's layers, and no longer one over loops that fit the network. The *fused optimizer step*
+# has 7,904 weights to update, and a fifth of a millisecond to gain: less than such a ladder can see in the machine's
+# noise.
 #
 # **What was missed.** S5, with everything allowed, was to become three times faster. It was where a processor has
 # matrix units (below). Without them its time is arithmetic in float32, which nothing on this ladder makes less of.
@@ -716,9 +721,9 @@ check("1 after a step of 0.0015", to_bfloat16(1 - 0.0015), 1.0)
 #
 # 1. A measurement needs its own process, turns, a warm-up, a quiet machine, and a spread beside its median.
 # 2. The ladder: the recorded default is 6.1 times<!--bench S7/block3 default ratio--> faster than the source's loop,
-#    with the batch innermost in memory; the rungs that did nothing are on it too.
-# 3. Keeping memory changes no bit; pieces, layouts and our own loops change the rounding; bfloat16 and other masks of
-#    dropout stay within the spread over seeds, in the paired runs above.
+#    with the batch last in memory; the rungs that did nothing are on it too.
+# 3. Keeping memory changes no bit; micro-batches, layouts and our own loops change the rounding; bfloat16 and other
+#    masks of dropout stay within the spread over seeds, in the paired runs above.
 # 4. Seconds grow with the images, memory does not grow with the epochs: the lines above say how exactly.
 # 5. The default is at 26 %<!--bench S7/block3 default limit--> of the roofline limit on S7 block 3, and at
 #    56 %<!--bench S5/step1_first_network default limit--> on S5, whose layers are large matrix products.

@@ -156,10 +156,10 @@ def kind_of(name: str, shape: torch.Size) -> str:
         return "BatchNorm"
     if shape[2:] == (3, 3):
         return "3x3"
-    return "scores" if shape[0] == 10 and name.startswith("layers.9") else "1x1"
+    return "logits" if shape[0] == 10 and name.startswith("layers.9") else "1x1"
 
 
-KINDS = ("3x3", "1x1", "BatchNorm", "scores")
+KINDS = ("3x3", "1x1", "BatchNorm", "logits")
 print(f"{'':<20}{'widths':<26}" + "".join(f"{kind:>11}" for kind in KINDS) + f"{'all':>8}{'multiply-adds':>15}")
 for name in SIZES:
     network = models.build(name)
@@ -171,12 +171,12 @@ for name in SIZES:
     print(f"{name:<20}{str(network.widths):<26}{columns}{sum(books.values()):>8,}{work:>15,}")
 
 # %% [markdown]
-# Only the 1x1 convolutions have a price that grows with the *square* of the width; 3x3 kernels, BatchNorm and scores
-# grow in proportion to it. So a narrower network is not the same network on a smaller scale. In the largest, nearly
-# two thirds of everything is in the mixing, in the smallest two fifths; there, as much goes into looking at single
-# channels, and BatchNorm, two numbers a channel, has become an item of its own. That is why the blueprint has none
-# between a 3x3 and the 1x1 behind it, where many separable networks do: no activation stands there, so what it could
-# scale, the 1x1 weights can scale as well.
+# Only the 1x1 convolutions have a price that grows with the *square* of the width; 3x3 kernels, BatchNorm and the
+# logits' weights grow in proportion to it. So a narrower network is not the same network on a smaller scale. In the
+# largest, nearly two thirds of everything is in the mixing, in the smallest two fifths; there, as much goes into
+# looking at single channels, and BatchNorm, two numbers a channel, has become an item of its own. That is why the
+# blueprint has none between a 3x3 and the 1x1 behind it, where many separable networks do: no activation stands
+# there, so what it could scale, the 1x1 weights can scale as well.
 
 # %% [markdown]
 # ### Three ways to get more out of the same
@@ -277,8 +277,9 @@ print(search_log.listing(planned))
 # ## Training
 #
 # The recipe: the rate rises to 0.2 over the first fifth of all steps and falls to nearly 0 over the rest (one cycle).
-# The momentum is Nesterov's, weight decay pulls on the kernels alone, and what is tested and saved is a running mean
-# of the weights with a memory of about 500 steps. `common/training/optimizers.py` has the formulas and where they come from.
+# The momentum is Nesterov's, weight decay pulls on the kernels alone, and what is tested and saved is an exponential
+# moving average of the weights (EMA) with a memory of about 500 steps. `common/training/optimizers.py` has the
+# formulas and where they come from.
 
 # %%
 history = training.fit(model, train_batches, test_batches, recipe, options, checkpoint)
@@ -336,7 +337,7 @@ for point in frontier.PUBLISHED:
 # %% [markdown]
 # Not all of these points answer the same question. Ours are means over seeds, of the last epoch; the published ones
 # are single runs, and one of them is the best epoch of about 700 runs of up to 2,000 epochs each, chosen on the test
-# images. Choosing the luckiest of many looks at the same 10,000 images flatters, and long training is honest but
+# images. Choosing the luckiest of many tests on the same 10,000 images flatters, and long training is honest but
 # another budget. A point to the left of ours is no contradiction to them.
 
 # %% [markdown]
@@ -396,7 +397,7 @@ plots.show(plots.confusion(digits.test_labels, predictions), options.out, "confu
 #
 # **Exercise 1: the price of the blueprint** (easy, 10 minutes). Return how many parameters the blueprint has for six
 # widths: a 3x3 convolution from 1 channel to the first, five separable ones from each width to the next, a BatchNorm
-# (2 numbers a channel) behind the first and behind each separable one, and 10 scores from the last.
+# (2 numbers a channel) behind the first and behind each separable one, and 10 logits from the last.
 
 
 # %%
@@ -419,7 +420,7 @@ check("one channel everywhere", blueprint((1, 1, 1, 1, 1, 1)), 81)
 #     return 9 * widths[0] + 2 * widths[0] + separable + 10 * widths[-1]
 # ```
 #
-# The network of one channel has 9 + 2 for the first layer, five times 9 + 1 + 2, and 10 scores: 81 parameters, and
+# The network of one channel has 9 + 2 for the first layer, five times 9 + 1 + 2, and 10 logits: 81 parameters, and
 # most of them look at a single channel.
 #
 # </details>
