@@ -285,7 +285,7 @@ def test_what_is_switched_off_is_not_computed(digits, monkeypatch):
     def computed(*_):
         raise AssertionError("computed although it changes nothing")
 
-    for name in ("_resample", "inverse_matrix", "central_crop"):
+    for name in ("affine_resample", "inverse_matrix", "central_crop"):
         monkeypatch.setattr(loaders, name, computed)
     assert len(list(InMemoryLoader(digits, torch.arange(60), 16, shuffle=True))) == 4
 

@@ -57,7 +57,7 @@ def test_rungs_that_add_up_in_another_order_train_the_same_to_rounding(change):
 
 def test_the_default_way_is_what_fit_does(monkeypatch, tmp_path):
     """The benchmark's "default" and the lessons' training, of a run that counts as long, end with the same bits."""
-    monkeypatch.setattr(acceleration, "WORTH_INNERMOST", 3)
+    monkeypatch.setattr(acceleration, "MIN_STEPS_CHWN", 3)
     torch.manual_seed(1)
     model = models.build("S7/block3")
     images, labels = digits()
@@ -178,12 +178,12 @@ def test_a_rung_is_compared_with_the_last_kept_one_within_each_turn():
 def test_the_quoted_numbers_are_those_of_the_recorded_table():
     recorded = json.loads(bench.RECORDED.read_text(encoding="utf-8"))
     line = next(line for line in bench.table(recorded).splitlines() if line.startswith("S7/block3, default")).split()
-    quotes = [quotes.quote(f"bench S7/block3 default {name}").split()[0] for name in ("seconds", "ratio", "limit")]
-    assert quotes == [line[2], line[4], line[6]]
+    quoted = [quotes.quote(f"bench S7/block3 default {name}").split()[0] for name in ("seconds", "ratio", "limit")]
+    assert quoted == [line[2], line[4], line[6]]
     gpu = json.loads(bench.RECORDED_GPU.read_text(encoding="utf-8"))
     line = next(line for line in bench.table(gpu).splitlines() if line.startswith("S7/block3, default")).split()
-    quotes = [quotes.quote(f"bench gpu S7/block3 default {name}").split()[0] for name in ("seconds", "ratio")]
-    assert quotes == [line[2], line[4]]
+    quoted = [quotes.quote(f"bench gpu S7/block3 default {name}").split()[0] for name in ("seconds", "ratio")]
+    assert quoted == [line[2], line[4]]
     assert recorded["steps"].keys() == gpu["steps"].keys() == bench.BATCHES.keys()
     assert all(len(runs) >= 3 for step in recorded["steps"].values() for runs in step["variants"].values())
 
