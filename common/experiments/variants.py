@@ -140,16 +140,14 @@ def trainer(model: nn.Module, recipe: Recipe, way: TrainingVariant):
         acceleration.keep_memory()
     network = models.of(recipe)
     is_innermost = way.batch_innermost and arithmetic(way, network) == "float32" and chwn.supports(model)
-    if is_innermost:
-        chwn.use_chwn(model)
-    elif way.channels_innermost == "where it helps":
+    if way.channels_innermost == "where it helps" and not is_innermost:
         acceleration.optimize_memory_layout(model)
-    elif way.channels_innermost:
+    elif way.channels_innermost and not is_innermost:
         model.to(memory_format=torch.channels_last)
     fused = is_innermost if way.fused_optimizer == "with the batch innermost" else way.fused_optimizer
     optimizer = torch.optim.SGD(model.parameters(), recipe.lr, recipe.momentum, fused=fused or None)
     compiled_for = recipe.batch_size if way.compiled else None
-    passes = loops.make_forward_backward(acceleration.forward(model, arithmetic(way, network), compiled_for))
+    passes = loops.make_forward_backward(acceleration.forward(model, arithmetic(way, network), compiled_for, is_innermost))
     if way.captured:
         passes = acceleration.CudaGraphStep(model, passes, recipe.batch_size)
     size = acceleration.micro_batch_size(model) if way.pieces else 2**62

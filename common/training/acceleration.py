@@ -54,9 +54,7 @@ def optimize_memory_layout(model: nn.Module, uses_chwn: bool = False) -> None:
     Convolutions and max-pools are faster that way. PyTorch's BatchNorm of fewer than 16 channels is several times
     slower, which costs more than the rest wins where over a tenth of the normalised values are in such layers.
     """
-    if uses_chwn:
-        chwn.use_chwn(model)
-    elif _on_cpu(model) and _narrow_share(model) < 0.1:
+    if not uses_chwn and _on_cpu(model) and _narrow_share(model) < 0.1:
         model.to(memory_format=torch.channels_last)
 
 
@@ -138,7 +136,9 @@ def keep_memory() -> None:
         mallopt(-1, 2**31 - 1)
 
 
-def forward(model: nn.Module, arithmetic: str, compiled_for: int | None = None) -> Callable[[Tensor], Tensor]:
+def forward(
+    model: nn.Module, arithmetic: str, compiled_for: int | None = None, uses_chwn: bool = False
+) -> Callable[[Tensor], Tensor]:
     """A function from images [N, 1, 28, 28] to log-probabilities float32 [N, 10] that shares the model's weights.
 
     `arithmetic` is what `precision` says. `compiled_for` is the batch size to compile for; batches of another size
@@ -147,6 +147,8 @@ def forward(model: nn.Module, arithmetic: str, compiled_for: int | None = None) 
     if compiled_for:  # torch would warn that it finds no CUDA, also where nobody asked for it
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
         _keep_compiled_apart()
+    if uses_chwn:
+        return chwn.ChwnForward(model)
     compiled = torch.compile(model, dynamic=False) if compiled_for else model
     device = next(model.parameters()).device.type
 
