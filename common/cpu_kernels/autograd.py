@@ -143,6 +143,7 @@ class Lease:
             self.idle.append(plan)
 
     def __del__(self):
+        """The graph is gone, with or without a backward pass."""
         if hasattr(self, "plan"):  # not if it could not be made
             self.end()
 

@@ -86,7 +86,7 @@ def _cache_folder() -> Path | None:
     target = f"{numba.__version__} {numba.config.CPU_NAME} {CPU_FEATURES}"
     name = f"{source.hexdigest()[:16]}-{hashlib.sha256(target.encode()).hexdigest()[:16]}"
     mine = f"cpu_kernels-{hashlib.sha256(str(HERE).encode()).hexdigest()[:16]}"  # of this copy of the course
-    users = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+    users = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     for base in [Path(numba.config.CACHE_DIR)] if numba.config.CACHE_DIR else [HERE / "__pycache__", users]:
         folder = base / mine / name
         try:

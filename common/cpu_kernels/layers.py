@@ -11,7 +11,7 @@ from common.cpu_kernels import batchnorm, convolution, pooling
 
 
 class Layer:
-    """What an execution plan needs to know of a layer; each class adds the `forward` and `backward` of `Convolution`."""
+    """What an execution plan needs to know of a layer; each class adds a `forward` and a `backward`."""
 
     padding = 0  # the zeros that it wants around its maps
     pads_output = False  # whether it can put zeros around what it fills, for the next layer
@@ -48,7 +48,8 @@ class Convolution(Layer):
         """See `Layer`."""
         weight, _ = self._weight_and_bias()
         height, width = (length + 2 * self.padding - self.size + 1 for length in shape[1:3])
-        return (len(weight), height, width, shape[3]) if shape[0] == weight.shape[1] and min(height, width) > 0 else None
+        fits = shape[0] == weight.shape[1] and min(height, width) > 0
+        return (len(weight), height, width, shape[3]) if fits else None
 
     def forward(self, maps: np.ndarray, _padding: int, _settings: np.ndarray, _seed: np.ndarray) -> tuple:
         """The call that computes the layer, the array that it fills, [O, H, W, N], and what `backward` needs.
@@ -134,7 +135,8 @@ class ConvReluBatchNorm(Convolution):
         """As a `Convolution`'s; the call may overwrite `grad_output`."""
         maps, weight, normalised, *_ = kept
         padding = self.size - 1 - self.padding if input_grad else 0  # so padded, it is convolved to the maps' gradient
-        grad_convolved = with_padding(normalised.shape, padding) if padding else grad_output  # in place: half the memory
+        in_place = not padding  # which takes half the memory
+        grad_convolved = grad_output if in_place else with_padding(normalised.shape, padding)
         height, width = (length - 2 * self.padding for length in maps.shape[1:3])
         grad_input = empty(weight.shape[1] if input_grad else 0, height, width, maps.shape[3])
         grad_weight, *grad_bias, grad_norm_weight, grad_norm_bias = grads

@@ -17,7 +17,7 @@ from common.cpu_kernels import compiler
 
 
 def precompile() -> None:
-    """Fill the cache, if there is one and this has not been done: about 20 seconds. A failure shows in the run itself."""
+    """Fill the cache if that has not been done, which takes about 20 seconds. What fails here, fails in the run too."""
     if compiler.CACHE is None or (compiler.CACHE / "complete").exists():
         return
     root = compiler.HERE.parents[1]

@@ -147,7 +147,8 @@ def trainer(model: nn.Module, recipe: Recipe, way: TrainingVariant):
     fused = is_innermost if way.fused_optimizer == "with the batch innermost" else way.fused_optimizer
     optimizer = torch.optim.SGD(model.parameters(), recipe.lr, recipe.momentum, fused=fused or None)
     compiled_for = recipe.batch_size if way.compiled else None
-    passes = loops.make_forward_backward(acceleration.forward(model, arithmetic(way, network), compiled_for, is_innermost))
+    forward = acceleration.forward(model, arithmetic(way, network), compiled_for, is_innermost)
+    passes = loops.make_forward_backward(forward)
     if way.captured:
         passes = acceleration.CudaGraphStep(model, passes, recipe.batch_size)
     size = acceleration.micro_batch_size(model) if way.pieces else 2**62
