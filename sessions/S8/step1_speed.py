@@ -232,7 +232,7 @@ import inspect
 
 import numba
 
-from common.cpu_kernels import chwn, convolution
+from common.cpu_kernels import chwn, compiler, convolution
 
 print(inspect.getsource(convolution.short_lines.py_func))
 
@@ -248,7 +248,7 @@ print(inspect.getsource(convolution.short_lines.py_func))
 
 
 # %%
-@numba.njit(parallel=True, **convolution.OPTIONS)
+@numba.njit(parallel=True, **compiler.OPTIONS)
 def convolve_number_by_number(maps, weights, bias, out):
     """Maps [8, 26, 26, 64] with a 3x3 kernel's weights [72, 10] to out [10, 24, 24, 64]."""
     window, flat = convolution.window(maps.shape, 3), maps.reshape(-1)
@@ -256,13 +256,13 @@ def convolve_number_by_number(maps, weights, bias, out):
         convolution.short_lines(flat, y * maps.shape[2] * maps.shape[3], window, weights, bias, 0, len(out), y, out)
 
 
-maps, convolution = torch.randn(64, 8, 26, 26), nn.Conv2d(8, 10, 3)
-weight, bias = (parameter.detach().numpy() for parameter in convolution.parameters())
+maps, conv = torch.randn(64, 8, 26, 26), nn.Conv2d(8, 10, 3)
+weight, bias = (parameter.detach().numpy() for parameter in conv.parameters())
 lines = maps.permute(1, 2, 3, 0).contiguous().numpy(), convolution.forward_weights(weight), bias
 out, operations = torch.empty(10, 24, 24, 64).numpy(), 2 * 8 * 9 * 10 * 24 * 24 * 64
 with torch.no_grad():
     for name, call in (
-        ("PyTorch's", lambda: convolution(maps)),
+        ("PyTorch's", lambda: conv(maps)),
         ("ours, number by number", lambda: convolve_number_by_number(*lines, out)),
         ("ours, in blocks of sums", lambda: convolution.convolve(*lines, 3, out)),
     ):
@@ -287,12 +287,13 @@ def block_milliseconds(order):
     inputs = torch.randn(64, 8, 26, 26)
     if order == "channels innermost":
         block, inputs = (part.to(memory_format=torch.channels_last) for part in (block, inputs))
+    forward = block
     if order == "batch innermost":
-        chwn.use_chwn(block)
+        forward = chwn.ChwnForward(block)
         inputs = inputs.permute(1, 2, 3, 0).contiguous().permute(3, 0, 1, 2)
     inputs.requires_grad_()
-    gradient = torch.randn_like(block(inputs))
-    seconds = timeit.repeat(lambda: block(inputs).backward(gradient), number=1, repeat=3 if options.quick else 100)
+    gradient = torch.randn_like(forward(inputs))
+    seconds = timeit.repeat(lambda: forward(inputs).backward(gradient), number=1, repeat=3 if options.quick else 100)
     return 1e3 * statistics.median(seconds)
 
 
