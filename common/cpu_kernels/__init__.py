@@ -12,10 +12,10 @@ To be read in this order:
 
 `dropout` is nn.Dropout with faster masks, for networks of any kind. It needs no numba.
 
-**What is not supported.** Padding other than 0 or 1, strides, groups, other activations and pools, more than 32
-channels, and everything that `ChwnForward` names go by PyTorch's layers, in training too. A second backward pass through
-one graph, and a second derivative, raise RuntimeError. A process that was forked after the first training step uses
-PyTorch's layers as well: GNU's OpenMP, whose threads numba shares with PyTorch, cannot go on in a fork.
+**What is not supported.** Strides, groups, kernels other than 3x3 and 1x1, other activations and pools, and everything
+that `ChwnForward` names go by PyTorch's layers, in training too. So do networks with more than 32 channels. A second
+backward pass through one graph, and a second derivative, raise RuntimeError. A process that was forked after the first
+step uses PyTorch's layers as well: GNU's OpenMP, whose threads numba shares with PyTorch, ends a fork that runs a loop.
 
 **How it is tested.** `tests/cpu_kernels` holds each loop, forward and backward, against PyTorch's layers in float64,
 over odd sizes, and a model that trains by `ChwnForward` against itself without it. Results do not depend on the number
