@@ -184,7 +184,7 @@ def install_uv(folder: Path) -> str:
 
 
 def find_wheels(python: str, uv: str) -> tuple[bool, str]:
-    """Whether requirements.txt can be installed for this Python on every system, from wheels alone; and the versions."""
+    """Whether requirements.txt can be installed for this Python on every system from wheels alone, and which ones."""
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     requirements = "\n".join(line for line in lines if not line.startswith("-e"))  # the course itself has no wheel
     passed, results = True, []
@@ -197,7 +197,9 @@ def find_wheels(python: str, uv: str) -> tuple[bool, str]:
             passed = False
             results.append(f"{system}: FAILED, see above")
             continue
-        shown = [line.replace("==", " ") for line in done.stdout.splitlines() if re.match("(torch|numba|numpy)==", line)]
+        shown = [
+            line.replace("==", " ") for line in done.stdout.splitlines() if re.match("(torch|numba|numpy)==", line)
+        ]
         results.append(f"{system}: {', '.join(shown)}, {len(done.stdout.splitlines())} packages in all")
     return passed, "; ".join(results)
 

@@ -100,8 +100,9 @@ def fill(text: str) -> str:
 
 
 def texts(root: Path = ROOT) -> list[Path]:
-    """The files whose numbers come from records: the READMEs and the lessons."""
-    return [root / "README.md", *sorted(root.glob("sessions/S*/**/README.md")), *sorted(root.glob("sessions/S*/*.py"))]
+    """The files whose numbers come from records: the READMEs, the pages of docs/ and the lessons."""
+    pages = [root / "README.md", *sorted(root.glob("docs/*.md")), *sorted(root.glob("sessions/S*/**/README.md"))]
+    return [*pages, *sorted(root.glob("sessions/S*/*.py"))]
 
 
 def main() -> None:
