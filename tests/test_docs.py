@@ -7,10 +7,11 @@ from pathlib import Path
 import jupytext
 import pytest
 
+from common.lesson.notebooks import lessons
 from common.recipe import ROOT
 
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("sessions/S*/**/*.md"))]
-LESSONS = sorted(ROOT.glob("sessions/S*/*.py"))
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("sessions/S*/**/README.md"))]
+LESSONS = list(lessons().values())
 LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 
 
