@@ -52,7 +52,7 @@ PROGRAMS = {
 def main(arguments):
     """Do what the command line asks and return the exit code."""
     if sys.version_info < (3, 10):  # noqa: UP036 (an older Python comes as far as this line)
-        return refuse("The course needs Python 3.10 to 3.13; this one is {}.{}.".format(*sys.version_info), 1)
+        return refuse("The course needs Python 3.10 to 3.14; this one is {}.{}.".format(*sys.version_info), 1)
     command, *rest = arguments or ["--help"]
     if command in ("-h", "--help", "help"):
         print(__doc__.strip())
@@ -210,7 +210,7 @@ def watch(command, started):
     if failed:
         sys.stderr.writelines(lines)
         raise SetUpError(
-            "see the lines above. Check the network, the free disk (6 GB) and that Python is 3.10 to 3.13 (this one is "
+            "see the lines above. Check the network, the free disk (6 GB) and that Python is 3.10 to 3.14 (this one is "
             "{}.{}), then give the same command again.".format(*sys.version_info)
         )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from common import records
 from common.experiments import bench, frontier, time_to_accuracy
+from common.lesson.notebooks import lessons
 from common.recipe import ROOT
 from common.records import comparison
 from common.system.errors import UserError
@@ -100,8 +101,9 @@ def fill(text: str) -> str:
 
 
 def texts(root: Path = ROOT) -> list[Path]:
-    """The files whose numbers come from records: the READMEs and the lessons."""
-    return [root / "README.md", *sorted(root.glob("sessions/S*/**/README.md")), *sorted(root.glob("sessions/S*/*.py"))]
+    """The files whose numbers come from records: the READMEs, the pages of docs/ and the course's lessons."""
+    pages = [root / "README.md", *sorted(root.glob("docs/*.md")), *sorted(root.glob("sessions/S*/**/README.md"))]
+    return [*pages, *lessons(root / "sessions").values()]
 
 
 def main() -> None:

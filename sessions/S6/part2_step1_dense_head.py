@@ -38,7 +38,7 @@
 # [step 2](part2_step2_strided.ipynb), a third fewer parameters and no dense layer. All of them are in the
 # [map of the steps](../../README.md#the-map-of-the-steps). To run it in the cloud:
 # [Colab](https://colab.research.google.com/github/) opens a notebook from your copy of the repository, and the
-# [README](../../README.md#by-hand) has the two lines that install the course there.
+# [notes on it](../../docs/machines.md#on-colab) have the two lines that install the course there.
 
 # %% [markdown]
 # ## Target

@@ -42,7 +42,7 @@
 # [S7 block 1](../S7/block1.ipynb), if you read the sessions in their order. All steps are on the
 # [map](../../README.md#the-map-of-the-steps). To run it in the cloud:
 # [Colab](https://colab.research.google.com/github/) opens a notebook from your copy of the repository, and the
-# [README](../../README.md#by-hand) has the two lines that install the course there.
+# [notes on it](../../docs/machines.md#on-colab) have the two lines that install the course there.
 
 # %% [markdown]
 # ## Target

@@ -47,7 +47,7 @@
 # *Before this*: [block 3](block3.ipynb), whose recipe is the lowest rung. *After this*: more parameters in S6, fewer
 # in S8; the [map of the steps](../../README.md#the-map-of-the-steps) shows which of them are here. To run it in the
 # cloud: [Colab](https://colab.research.google.com/github/) opens a notebook from your copy of the repository, and the
-# [README](../../README.md#by-hand) has the two lines that install the course there.
+# [notes on it](../../docs/machines.md#on-colab) have the two lines that install the course there.
 
 # %% [markdown]
 # ## Target

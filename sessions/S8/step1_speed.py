@@ -40,7 +40,7 @@
 # *Before this*: [S7 block 3](../S7/block3.ipynb). *After this*: [step 2](step2_frontier.ipynb), how few parameters
 # will do. The [map of the steps](../../README.md#the-map-of-the-steps) shows all of them. To run it in the cloud:
 # [Colab](https://colab.research.google.com/github/) opens a notebook from your copy of the repository, and the
-# [README](../../README.md#by-hand) has the two lines that install the course there.
+# [notes on it](../../docs/machines.md#on-colab) have the two lines that install the course there.
 
 # %% [markdown]
 # ## Target
