@@ -15,6 +15,7 @@ Commands, each after `python3 course.py`:
 
 import collections
 import contextlib
+import errno
 import hashlib
 import importlib.util
 import os
@@ -55,8 +56,7 @@ def main(arguments):
         return refuse("The course needs Python 3.10 to 3.14; this one is {}.{}.".format(*sys.version_info), 1)
     command, *rest = arguments or ["--help"]
     if command in ("-h", "--help", "help"):
-        print(__doc__.strip())
-        return 0
+        return answer(__doc__.strip())
     if command == "run":
         step, *rest = rest if rest and not rest[0].startswith("-") else [DEFAULT_STEP, *rest]
         name = "/".join(Path(step).parts[-2:]).removesuffix(".py")
@@ -89,8 +89,47 @@ def give_home():
 
 def refuse(sentence, code):
     """Say on stderr why it does not go on, and return the exit code."""
-    print(sentence, file=sys.stderr)
+    tell(sentence)
     return code
+
+
+def tell(text, end="\n"):
+    """Write to stderr; what cannot be written there is dropped."""
+    try:
+        print(text, end=end, file=sys.stderr, flush=True)
+    except OSError:
+        give_up(sys.stderr)
+
+
+def answer(text):
+    """Print what was asked for and return the exit code: 141 when the reader has gone, as a shell has it."""
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        give_up(sys.stdout)
+        if error.errno == errno.EPIPE or (os.name == "nt" and error.errno == errno.EINVAL):
+            return 141
+        sentence = "Cannot write to standard output: {}; free some space or send the output elsewhere."
+        return refuse(sentence.format(error.strerror), 1)
+    return 0
+
+
+def give_up(stream):
+    """Let the stream lead nowhere; Python writes what it still holds when the process ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+def open_missing_streams():
+    """Let streams that are missing lead nowhere, as in `common.system.streams`: a scheduler may start without any."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # it takes the lowest free number: this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w" if number else "r"))  # noqa: SIM115 - for good
 
 
 def go_on(arguments):
@@ -136,7 +175,7 @@ def make_ready():
     VENV.mkdir(exist_ok=True)
     with LOCK.open("a") as lock:
         if not take(lock):
-            print("Another process is setting up .venv; waiting for it.", file=sys.stderr)
+            tell("Another process is setting up .venv; waiting for it.")
             while not take(lock):
                 time.sleep(0.5)
         if found() != wanted:
@@ -164,7 +203,7 @@ def take(lock):
 def set_up(wanted):
     """Install the packages: into the environment that is there when it is of this Python and folder, else a new one."""
     started = time.monotonic()
-    print("Setting up .venv from requirements.txt; the first time takes a few minutes.", file=sys.stderr)
+    tell("Setting up .venv from requirements.txt; the first time takes a few minutes.")
     if found().split(b"\n")[0] != wanted.split(b"\n")[0]:
         # Started by the very environment that it replaces, it goes on with the Python behind that one.
         outer = sys.executable if sys.prefix == sys.base_prefix else Path(sys.executable).resolve()
@@ -177,7 +216,7 @@ def set_up(wanted):
         watch([outer, "-I", "-m", "venv", "--upgrade-deps", VENV], started)
     watch([PYTHON, "-I", "-X", "utf8", "-m", "pip", "install", "-r", "requirements.txt"], started)
     STAMP.write_bytes(wanted)
-    print(f".venv is ready after {time.monotonic() - started:.0f} s.", file=sys.stderr)
+    tell(f".venv is ready after {time.monotonic() - started:.0f} s.")
 
 
 def watch(command, started):
@@ -208,7 +247,7 @@ def watch(command, started):
     finally:
         show_progress("")
     if failed:
-        sys.stderr.writelines(lines)
+        tell("".join(lines), end="")
         raise SetUpError(
             "see the lines above. Check the network, the free disk (6 GB) and that Python is 3.10 to 3.14 (this one is "
             "{}.{}), then give the same command again.".format(*sys.version_info)
@@ -219,10 +258,11 @@ def show_progress(text):
     """Write the progress over the line before on a terminal, on a line of its own elsewhere."""
     width = shutil.get_terminal_size().columns - 1
     if sys.stderr.isatty():
-        print(f"\r{text[:width]:{width}}\r", end="", file=sys.stderr, flush=True)
+        tell(f"\r{text[:width]:{width}}\r", end="")
     elif text:
-        print(text[:width], file=sys.stderr, flush=True)
+        tell(text[:width])
 
 
 if __name__ == "__main__":
+    open_missing_streams()
     sys.exit(main(sys.argv[1:]))

@@ -174,10 +174,25 @@ def _differences(recipe, other, prefix: str = ""):
 
 
 def in_notebook() -> bool:
-    """Whether this code runs in a Jupyter kernel, where the command line belongs to someone else."""
+    """Whether this code runs in a Jupyter kernel."""
+    return hasattr(_ipython(), "kernel")  # IPython in a terminal has none
+
+
+def _ipython():
+    """The running IPython shell, in a kernel or a terminal; None in plain Python."""
     ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython else None
-    return hasattr(shell, "kernel")  # IPython in a terminal has none
+    return ipython.get_ipython() if ipython else None
+
+
+def _given_arguments() -> list[str]:
+    """The command line of the script that runs; none for cells, where it is that of Jupyter or IPython.
+
+    IPython's `%run script.py ...` sets both `sys.argv` and `__file__`, as Python does.
+    """
+    script = getattr(sys.modules["__main__"], "__file__", None)
+    if _ipython() and not (script and Path(script).resolve() == Path(sys.argv[0]).resolve()):
+        return []
+    return sys.argv[1:]
 
 
 def command_line(
@@ -185,12 +200,12 @@ def command_line(
 ) -> tuple[Recipe, Options]:
     """The step's recipe with what the command line and the environment change in it, and this run's options.
 
-    The command line wins over COURSE_EPOCHS, COURSE_SEED, ...; inside a notebook only the variables count. Raises
-    UserError with one sentence for a value that makes no sense.
+    The command line wins over COURSE_EPOCHS, COURSE_SEED, ... The cells of a notebook have no command line; there only
+    the variables count. Raises UserError with one sentence for a value that makes no sense.
     """
     environment = os.environ if environment is None else environment
     if arguments is None:
-        arguments = [] if in_notebook() else sys.argv[1:]
+        arguments = _given_arguments()
     parser = _parser(recipe)
     given = [f"--{name}={value}" for name, value in _from_environment(parser, environment).items()]
     try:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from jupyter_client.manager import start_new_kernel
 
 from common.recipe import ROOT, Recipe, Target, command_line
 from common.system.errors import UserError
@@ -140,3 +141,59 @@ def test_the_script_refuses_in_one_line_and_writes_nothing(tmp_path, arguments, 
     assert words in result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert [path.name for path in tmp_path.rglob("*")] == ["file"]
+
+
+SCRIPT = """
+from common.recipe import Recipe, command_line
+
+recipe, options = command_line(Recipe("S7/block3", epochs=14, batch_size=64, lr=0.02))
+print("epochs", recipe.epochs, "quick", options.quick)
+"""
+IN_IPYTHON = [
+    ("--quick --epochs 1", "epochs 1 quick True"),
+    ("", "epochs 14 quick False"),
+    ("--data nonsense", "UserError: --data must be one of auto, mnist, builtin, not 'nonsense'."),
+    ("--help", "--resume [0|1]"),
+]
+
+
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory):
+    """A function that executes a cell in a real kernel and returns what it said."""
+    script = tmp_path_factory.mktemp("ipython") / "my script.py"
+    script.write_text(SCRIPT, encoding="utf-8")
+    manager, client = start_new_kernel(kernel_name="python3", cwd=str(script.parent))
+
+    def execute(code: str) -> str:
+        said = []
+        client.execute_interactive(code, output_hook=lambda message: said.append(message["content"]), timeout=60)
+        return "".join(each.get("text", "") + "\n".join(each.get("traceback", ())) for each in said)
+
+    yield execute
+    client.stop_channels()
+    manager.shutdown_kernel(now=True)
+
+
+@pytest.mark.parametrize(("given", "said"), IN_IPYTHON)
+@pytest.mark.parametrize("magic", ["%run", "%run -i"])
+def test_options_count_where_a_kernel_runs_a_script(kernel, magic, given, said):
+    found = kernel(f"{magic} 'my script.py' {given}")
+    assert said in found
+    assert "Traceback" not in found
+    assert len(found.splitlines()) == 1 or given == "--help"
+
+
+def test_a_cell_has_no_options(kernel):
+    """Its process was started as `ipykernel_launcher -f kernel.json`; VS Code's interactive window sets `__file__`."""
+    assert kernel("import sys; print(sys.argv[1])").startswith("-f")
+    assert kernel(SCRIPT).strip() == "epochs 14 quick False"
+    assert kernel(f"__file__ = 'my script.py'\n{SCRIPT}").strip() == "epochs 14 quick False"
+
+
+@pytest.mark.parametrize(("given", "said"), IN_IPYTHON[:3])
+def test_options_count_where_ipython_runs_a_script(tmp_path, given, said):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT, encoding="utf-8")
+    command = [sys.executable, "-m", "IPython", "--no-banner", "--colors=NoColor", str(script), "--", *given.split()]
+    result = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "IPYTHONDIR": str(tmp_path)})
+    assert result.stdout.strip() == said

@@ -1,7 +1,7 @@
-"""Run a script that ends when the process that started it ends, however it ended: `python -m common.system.child SCRIPT ...`.
+"""Run a script that ends when its starter ends: `python -m common.system.child SCRIPT ...`.
 
-The starter gives it a pipe as its standard input and keeps the other end. The system closes that end with the process,
-also after kill -9, and no run goes on unseen in a folder where the next one wants to begin.
+The starter gives the script a pipe as its standard input and keeps the other end. The system closes that end when the
+starter has ended, also after kill -9. So no run goes on unseen in a folder where the next one wants to begin.
 """
 
 import os
