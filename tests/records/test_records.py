@@ -212,7 +212,7 @@ def test_the_trained_weights_score_what_the_record_says(step, mnist_test_images)
     assert abs(score.correct - records.load(step)["weights"]["test_correct"]) <= 2
 
 
-def test_the_sprints_weights_score_what_its_race_says(mnist_test_images):
+def test_the_weights_of_the_race_to_the_bar_score_what_its_record_says(mnist_test_images):
     score = loops.evaluate(models.load_trained("S8/time_to_accuracy"), InMemoryLoader(*mnist_test_images, 1000))
     assert abs(score.correct - json.loads(time_to_accuracy.RECORDED.read_text())["weights"]["test_correct"]) <= 2
 
@@ -249,7 +249,7 @@ def test_a_quoted_number_is_recomputed(monkeypatch):
     peak = run(1, correct=(9_900, 9_960, 9_940, 9_950))
     monkeypatch.setattr(records, "load", lambda step: record(peak, run(2, correct=(0, 0, 0, 9_940))))
     assert quotes.quote("S7/block3 best") == "99.50 %"
-    assert quotes.quote("S7/block3 flattery") == "0.05 points"
+    assert quotes.quote("S7/block3 best_epoch_bias") == "0.05 points"
     with pytest.raises(UserError, match="no number 'luck' of 'default' for the step S7/block3"):
         quotes.fill("1<!--bench S7/block3 default luck-->")
     with pytest.raises(UserError, match="There is no number 'luck'"):
