@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from common.cpu_kernels.compiler import follow_torch_threads
+from common.cpu_kernels.compiler import IN_TURN, follow_torch_threads
 from common.cpu_kernels.layers import Layer, empty, with_padding
 
 KEPT_KINDS = 3  # of plans: an epoch has two shapes of batches; what else is there is outdated
@@ -56,16 +56,18 @@ class ExecutionPlan:
             for array, numbers in zip(self.settings, settings, strict=True):
                 array[:] = numbers
             self.filled_in = settings
-        for call, arguments in self.calls:
-            call(*arguments)
+        with IN_TURN:
+            for call, arguments in self.calls:
+                call(*arguments)
         return self.out.copy()
 
     def backward(self, grad_output: np.ndarray) -> tuple[np.ndarray, list[Tensor]]:
         """The gradients of the maps (empty if not wanted) and of the parameters, from that of the last layer's maps."""
         follow_torch_threads()
         self.grad_output[:] = grad_output
-        for call, arguments in self.calls_back:
-            call(*arguments)
+        with IN_TURN:
+            for call, arguments in self.calls_back:
+                call(*arguments)
         return self.grad_input.copy(), self._split(torch.from_numpy(self.grad_parameters.copy()))
 
     def _split(self, numbers: Tensor) -> list[Tensor]:

@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+import threading
 from pathlib import Path
 
 import numba
@@ -112,5 +113,7 @@ def _clear_old(folder: Path) -> None:
 if numba.config.DISABLE_JIT:
     raise UserError("NUMBA_DISABLE_JIT keeps numba from compiling the CPU loops. Unset it to have them.")
 _launch_threads()
+# Without OpenMP, numba has its own threads ("workqueue"), and ends the process when two threads of Python use them.
+IN_TURN = threading.Lock() if numba.threading_layer() == "workqueue" else contextlib.nullcontext()
 _PROCESS = os.getpid()
 CACHE = _cache_folder()

@@ -3,7 +3,10 @@
 import copy
 import importlib
 import io
+import os
 import pickle
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -15,6 +18,7 @@ from torch.nn.utils import parametrizations, prune
 from common import models
 from common.cpu_kernels import chwn
 from common.cpu_kernels.dropout import Dropout
+from common.recipe import ROOT
 
 numba = pytest.importorskip("numba")
 autograd = importlib.import_module("common.cpu_kernels.autograd")
@@ -376,6 +380,16 @@ def test_two_threads_may_use_one_forward():
     for result in results:
         torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-4)
     assert not any("forward" in vars(module) for module in model.modules())
+
+
+def test_two_threads_may_use_one_forward_where_there_is_no_openmp():
+    """Then numba has threads of its own, and ends a process that uses them from two of Python's at once."""
+    test = f"{__file__}::test_two_threads_may_use_one_forward"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test]
+    done = subprocess.run(
+        command, env=os.environ | {"NUMBA_THREADING_LAYER": "workqueue"}, cwd=ROOT, capture_output=True, text=True
+    )
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
 
 
 def test_equal_seeds_drop_the_same_and_the_next_step_something_else():
