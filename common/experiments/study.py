@@ -10,7 +10,6 @@ measured on the 5,000 others, and go into the record's log of the search. Tuning
 With --network NAME the step's recipe trains another of the networks in `common.models`; the record is named after it.
 """
 
-import argparse
 import hashlib
 import os
 import re
@@ -27,7 +26,7 @@ from common import models, records
 from common.lesson.notebooks import kernel_environment
 from common.recipe import ROOT
 from common.records import comparison, search_log
-from common.system import locks
+from common.system import command_lines, locks
 from common.system.errors import UserError
 from common.system.files import write_together
 
@@ -42,17 +41,7 @@ class InterruptedStudyError(UserError):
 
 def main(arguments: list[str] | None = None) -> None:
     """The command line of the study."""
-    parser = argparse.ArgumentParser(prog="course.py study", description=__doc__.split(":")[0] + ".")
-    add = parser.add_argument
-    add("step", nargs="?", help="S7/block3, or the path of its script")
-    add("--seeds", type=int, default=3, help="seeds 1 to SEEDS (default: 3)")
-    add("--jobs", type=int, default=0, help="how many at once (default: one for each core, at most 8; 4 on a GPU)")
-    add("--validate", action="store_true", help="measure on 5,000 training images, for the log of the search")
-    add("--change", default="", metavar="'NAME=VALUE ...'", help="with --validate: other values in the recipe")
-    add("--network", default="", help="train this network by the step's recipe; it gets a record of its own")
-    add("--anew", action="store_true", help="first forget these runs, recorded or broken off")
-    add("--compare", nargs=2, metavar=("A", "B"), help=comparison.HELP)
-    options = parser.parse_args(arguments)
+    options = command_lines.study().parse_args(arguments)
     if options.compare:
         print(comparison.text(*options.compare))
         return

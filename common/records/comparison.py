@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from common.records import search_log, store
 from common.system.errors import UserError
 
-HELP = "say whether two steps differ, paired by seed: STEP as recorded, 'STEP:' or 'STEP:NAME=VALUE ...' as validated"
-
 
 @dataclass(frozen=True)
 class Comparison:
