@@ -122,8 +122,9 @@ def test_the_recipe_needs_no_heavy_import():
         (["--data", "mnist"], {"MNIST_DIR": "no/such/folder"}, "MNIST_DIR"),
         (["--quick", "--out", "{file}/below"], {}, "Cannot write"),
         (["--quick", "--resume"], {}, "nothing to resume"),
+        ([], {"MPLBACKEND": "nonsense"}, "MPLBACKEND"),
     ],
-    ids=["epochs", "data", "limit", "device", "MNIST_DIR", "out", "resume"],
+    ids=["epochs", "data", "limit", "device", "MNIST_DIR", "out", "resume", "MPLBACKEND"],
 )
 def test_the_script_refuses_in_one_line_and_writes_nothing(tmp_path, arguments, variables, words):
     file, out = tmp_path / "file", tmp_path / "out"
