@@ -1,4 +1,4 @@
-"""Everything that a run depends on: the recipe of a step, the targets it aims at, and how this run was asked for.
+"""Everything that a run depends on: the recipe of a step, its targets, and how this run was asked for.
 
 Only the standard library is imported here, so that `--help` answers at once.
 """
@@ -14,6 +14,7 @@ from common.system.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 QUICK_TRAINING_IMAGES = 512
+LARGEST_SEED = 2**32 - 1  # of a larger one, PyTorch's generator on a CPU takes the lower 32 bits
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ BOUNDS = {
     **dict.fromkeys(("epochs", "batch_size", "lr_step"), (1, 2**31)),
     **dict.fromkeys(("momentum", "ema_decay", "crop_probability", "translation", "alpha"), (0, 1)),
     **{
-        "seed": (0, 2**63 - 1),
+        "seed": (0, LARGEST_SEED),
         "one_cycle": (0, 0.99),
         "temperature": (0.01, 1_000),
         "rotation": (0, 360),
@@ -108,21 +109,21 @@ BOUNDS = {
 WORDS = {"interpolation": ("nearest", "bilinear")}
 
 
-def with_overrides(recipe, changes: str):
+def with_overrides(recipe, overrides: str):
     """The recipe with other values, as in `lr=0.05 augmentation.rotation=10`.
 
     Raises UserError for a name that the recipe does not have, or a value that is not of its kind.
     """
-    for change in changes.split():
-        name, _, text = change.partition("=")
+    for override in overrides.split():
+        name, _, text = override.partition("=")
         recipe = _replaced(recipe, name.split("."), text, name)
-    if changes and recipe.nesterov and not recipe.momentum:
-        raise UserError("--change: nesterov=True needs a momentum above 0.")
+    if overrides and recipe.nesterov and not recipe.momentum:
+        raise UserError("--override: nesterov=True needs a momentum above 0.")
     return recipe
 
 
 def overrides_between(recipe, other) -> str:
-    """What `changed` needs to make `other` of `recipe`, but for the seed; "" where that is nothing."""
+    """The overrides that make `other` of `recipe`, but for the seed; "" where they are equal."""
     return " ".join(_differences(recipe, other))
 
 
@@ -137,7 +138,9 @@ def _replaced(part, names: list[str], text: str, whole_name: str):
     known = {field.name: getattr(part, field.name) for field in fields(part) if field.name != "step"}
     if names[0] not in known or is_dataclass(known[names[0]]) != (len(names) > 1):
         choices = ", ".join(name for name in known if not is_dataclass(known[name]))
-        raise UserError(f"--change: there is no {whole_name!r} to change; there is {choices} (see common/recipe.py).")
+        raise UserError(
+            f"--override: there is no {whole_name!r} in a recipe; there is {choices} (see common/recipe.py)."
+        )
     old = known[names[0]]
     value = _replaced(old, names[1:], text, whole_name) if len(names) > 1 else _value(text, old, whole_name)
     return replace(part, **{names[0]: value})
@@ -160,7 +163,7 @@ def _value(text: str, old, name: str):
         type(None): value is None or (type(value) is int and all(numeric)),
     }
     if not right[type(old)]:
-        raise UserError(f"--change: {name} must be something like {old!r}, not {text!r}.")
+        raise UserError(f"--override: {name} must be something like {old!r}, not {text!r}.")
     return float(value) if isinstance(old, float) else value
 
 
@@ -198,7 +201,7 @@ def _given_arguments() -> list[str]:
 def command_line(
     recipe: Recipe, arguments: list[str] | None = None, environment: dict[str, str] | None = None
 ) -> tuple[Recipe, Options]:
-    """The step's recipe with what the command line and the environment change in it, and this run's options.
+    """The step's recipe, overridden by the command line and the environment, and this run's options.
 
     The command line wins over COURSE_EPOCHS, COURSE_SEED, ... The cells of a notebook have no command line; there only
     the variables count. Raises UserError with one sentence for a value that makes no sense.
@@ -219,7 +222,7 @@ def command_line(
         raise UserError("--validate measures on training images that are set aside; it has no other --protocol.")
     given = {name: getattr(values, name) for name in ("epochs", "batch_size", "seed")}
     given = {name: value for name, value in given.items() if value is not None}
-    recipe = replace(with_overrides(recipe, values.change), **given)
+    recipe = replace(with_overrides(recipe, values.override), **given)
     options = Options(
         data="builtin" if values.quick and values.data == "auto" else values.data,
         limit=QUICK_TRAINING_IMAGES if values.quick and values.limit is None else values.limit,
@@ -262,7 +265,12 @@ def _parser(recipe: Recipe) -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--epochs", type=_whole("--epochs", 1), metavar="N", help=f"passes over the images (default: {recipe.epochs})")
-    add("--seed", type=_whole("--seed", 0), metavar="N", help=f"of all that is random (default: {recipe.seed})")
+    add(
+        "--seed",
+        type=_whole("--seed", 0, LARGEST_SEED),
+        metavar="N",
+        help=f"of all that is random (default: {recipe.seed})",
+    )
     add("--batch-size", type=_whole("--batch-size", 1), metavar="N", help=f"images (default: {recipe.batch_size})")
     devices = ("auto", "cpu", "cuda", "mps")
     add("--device", type=_one_of("--device", *devices), default="auto", help="auto, cpu, cuda or mps")
@@ -273,7 +281,7 @@ def _parser(recipe: Recipe) -> argparse.ArgumentParser:
     precisions = _one_of("--precision", "auto", "float32", "bfloat16")
     fast = "arithmetic of the training: auto is float32, or for some networks bfloat16 on a CPU with matrix units"
     add("--precision", type=precisions, default="auto", help=fast)
-    add("--change", default="", metavar="'NAME=VALUE ...'", help="other values in the recipe, such as lr=0.05")
+    add("--override", default="", metavar="'NAME=VALUE ...'", help="other values in the recipe, such as lr=0.05")
     add("--validate", **_switch("--validate"), help="set 5,000 training images aside and measure on them instead")
     add("--compile", **_switch("--compile"), help="compile the network where the run is long enough to gain by it")
     add("--quick", **_switch("--quick"), help="a small run on the built-in digits: every step, other numbers")

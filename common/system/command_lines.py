@@ -52,7 +52,7 @@ def study() -> argparse.ArgumentParser:
     add("--seeds", type=int, default=3, help="seeds 1 to SEEDS (default: 3)")
     add("--jobs", type=int, default=0, help="how many at once (default: one for each core, at most 8; 4 on a GPU)")
     add("--validate", action="store_true", help="measure on 5,000 training images, for the log of the search")
-    add("--change", default="", metavar="'NAME=VALUE ...'", help="with --validate: other values in the recipe")
+    add("--override", default="", metavar="'NAME=VALUE ...'", help="with --validate: other values in the recipe")
     add("--network", default="", help="train this network by the step's recipe; it gets a record of its own")
     add("--anew", action="store_true", help="first forget these runs, recorded or broken off")
     add("--compare", nargs=2, metavar=("A", "B"), help=COMPARE)
