@@ -59,7 +59,7 @@ TO_PYTEST = {
 def main(arguments):
     """Do what the command line asks and return the exit code."""
     if sys.version_info < (3, 10):  # noqa: UP036 (an older Python comes as far as this line)
-        return refuse("The course needs Python 3.10 to 3.13; this one is {}.{}.".format(*sys.version_info), 1)
+        return refuse("The course needs Python 3.10 to 3.14; this one is {}.{}.".format(*sys.version_info), 1)
     command, *rest = arguments or ["--help"]
     if command in ("-h", "--help", "help"):
         return answer(ast.get_docstring(ast.parse(Path(__file__).read_text(encoding="utf-8"))))  # -OO drops __doc__
@@ -266,7 +266,7 @@ def watch(command, started):
     if failed:
         tell("".join(lines), end="")
         raise SetUpError(
-            "see the lines above. Check the network, the free disk (6 GB) and that Python is 3.10 to 3.13 (this one is "
+            "see the lines above. Check the network, the free disk (6 GB) and that Python is 3.10 to 3.14 (this one is "
             "{}.{}), then give the same command again.".format(*sys.version_info)
         )
 

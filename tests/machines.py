@@ -1,8 +1,10 @@
-"""Try the course on odd machines, every row of the README's table by default: `course.py machines [ROW ...]`.
+"""Try the course on odd machines, every row of docs/machines.md by default: `course.py machines [ROW ...]`.
 
 Each row gets a copy of the checkout, without git, in a temporary folder, and there goes through course.py's own door:
 the set-up, a training run and the tests of CHECKS. Rows that are about versions install every package, 6 GB at a time;
-the others borrow the packages of the environment that this runs in.
+the others borrow the packages of the environment that this runs in. One row, wheels3.14, installs nothing: it asks the
+package index whether a set-up could be made on each system. The standard library suffices for it, so that it also runs
+where there is no environment: `python tests/machines.py wheels3.14`.
 """
 
 import argparse
@@ -19,10 +21,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TESTS = [
-    "tests/test_data.py",
-    "tests/test_records.py",
-    "tests/test_innermost.py",
-    "tests/test_speed.py",
+    "tests/data",
+    "tests/records",
+    "tests/cpu_kernels",
+    "tests/training/test_acceleration.py",
     "tests/faults/test_killed.py::test_killed_training_ends_with_the_same_bits",
     "sessions/S7/block3.ipynb",
 ]
@@ -35,6 +37,8 @@ names = [f"{name} {version(name)}" for name in ("torch", "torchvision", "numpy",
 print(", ".join([f"Python {platform.python_version()}", *names]))
 """
 SECONDS = 3600  # for one check; a hang ends there
+# Systems by uv's names. Its macOS is 13 unless MACOSX_DEPLOYMENT_TARGET says otherwise; newer ones take newer wheels.
+SYSTEMS = {"Linux": "x86_64-manylinux_2_28", "macOS": "aarch64-apple-darwin", "Windows": "x86_64-pc-windows-msvc"}
 
 
 class MissingError(Exception):
@@ -51,6 +55,7 @@ class Row:
     checkout: str = "course"
     variables: Callable[[Path], dict] = lambda folder: {}  # None as a value: unset
     prefix: Callable[[], list] = lambda: []  # what starts the command
+    wheels: str = ""  # the Python to look for wheels for; the row then installs and runs nothing
 
 
 def without_entry() -> list[str]:
@@ -82,7 +87,8 @@ def empty(folder: Path, mode: int = 0o755) -> str:
 
 
 ROWS = {
-    **{f"python{v}": Row(f"Python {v}, the newest packages", v) for v in ("3.10", "3.11", "3.12", "3.13")},
+    **{f"python{v}": Row(f"Python {v}, the newest packages", v) for v in ("3.10", "3.11", "3.12", "3.13", "3.14")},
+    "wheels3.14": Row("Python 3.14 on Linux, macOS and Windows: is there a wheel of every package?", wheels="3.14"),
     "lowest": Row("every package at its lower bound", "3.12", lowest=True),
     "no-tools": Row(
         "no C++ compiler, no git, nothing at all on PATH", variables=lambda folder: {"PATH": empty(folder)}
@@ -143,6 +149,8 @@ def attempt(row: Row) -> tuple[bool, str]:
     """Whether the row has not failed, and in words how it went."""
     with tempfile.TemporaryDirectory(prefix="course-machines-") as temporary:
         try:
+            if row.wheels:
+                return find_wheels(row.wheels, install_uv(Path(temporary)))
             start, options = prepare(row, Path(temporary).resolve())
         except MissingError as reason:
             return True, f"not tried: {reason}"
@@ -159,6 +167,42 @@ def attempt(row: Row) -> tuple[bool, str]:
         python = Path(options["cwd"], ".venv", "Scripts/python.exe" if os.name == "nt" else "bin/python")
         versions = subprocess.run([*start[:-1], python, "-c", VERSIONS], **options).stdout.strip()
         return True, f"{', '.join(counts)} ({versions})"
+
+
+def install_uv(folder: Path) -> str:
+    """An environment in `folder` with the resolver uv, which the course itself does not need; returns its path.
+
+    pip's `install --dry-run --platform` will not do. It looks for the other system's wheels, but reads conditions such
+    as `platform_system == "Linux"` for the machine that it runs on, so it asks for NVIDIA's libraries on Windows too.
+    """
+    subprocess.run([sys.executable, "-m", "venv", folder / "uv"], check=True)
+    programs = folder / "uv" / ("Scripts" if os.name == "nt" else "bin")
+    done = subprocess.run([programs / "python", "-m", "pip", "install", "-q", "uv"], capture_output=True, text=True)
+    if done.returncode:
+        print(done.stderr, file=sys.stderr)
+        raise MissingError("uv cannot be installed here; is there a network?")
+    return str(programs / "uv")
+
+
+def find_wheels(python: str, uv: str) -> tuple[bool, str]:
+    """Whether requirements.txt can be installed for this Python on every system from wheels alone, and which ones."""
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    requirements = "\n".join(line for line in lines if not line.startswith("-e"))  # the course itself has no wheel
+    passed, results = True, []
+    for system, platform in SYSTEMS.items():
+        command = [uv, "pip", "compile", "-", "--python-version", python, "--python-platform", platform]
+        command += ["--only-binary", ":all:", "--no-annotate", "--no-header"]
+        done = subprocess.run(command, input=requirements, capture_output=True, text=True, timeout=SECONDS)
+        if done.returncode:
+            print(done.stderr, file=sys.stderr)
+            passed = False
+            results.append(f"{system}: FAILED, see above")
+            continue
+        shown = [
+            line.replace("==", " ") for line in done.stdout.splitlines() if re.match("(torch|numba|numpy)==", line)
+        ]
+        results.append(f"{system}: {', '.join(shown)}, {len(done.stdout.splitlines())} packages in all")
+    return passed, "; ".join(results)
 
 
 def prepare(row: Row, folder: Path) -> tuple[list, dict]:

@@ -1,13 +1,23 @@
 """Layers that train narrow networks faster on a CPU, compiled by numba. Nobody needs to read them before S8 step 1.
 
-PyTorch keeps a batch of maps as [N, C, H, W] (NCHW). Here the batch comes last, [C, H, W, N], which the field calls
-CHWN: the 64 images of a batch fill a vector unit's lanes, where 8 or 16 channels would leave most of them empty.
+PyTorch keeps a batch of feature maps as [N, C, H, W] (NCHW). Here the batch comes last, [C, H, W, N], which the field
+calls CHWN: the 64 images of a batch fill a vector unit's lanes, where 8 or 16 channels would leave most of them empty.
 
-- `chwn` finds the layers of a model that can be computed in this layout, and has the model train by them.
-- `layers` says for each layer which arrays it needs and which loops compute it; `autograd` joins layers to one
-  operation that autograd can differentiate.
-- `convolution`, `batchnorm`, `pooling` hold the loops, `registers` the innermost part of a convolution; `dropout` is
-  nn.Dropout with faster masks.
+To be read in this order:
 
-`tests/cpu_kernels` holds each loop, forward and backward, against PyTorch's own layers and float64, over odd sizes.
+- `chwn`: which networks can be computed so (`supports`), and a forward pass that does it (`ChwnForward`);
+- `autograd`, `layers`: a chain of layers as one operation that autograd can differentiate; each layer's arrays;
+- `convolution`, `batchnorm`, `pooling`: the loops; `registers`: the innermost part of a convolution;
+- `compiler`, `precompile`: how numba compiles them, where the machine code is kept, and how many threads run it.
+
+`dropout` is nn.Dropout with faster masks, for networks of any kind. It needs no numba.
+
+**What is not supported.** Strides, groups, kernels other than 3x3 and 1x1, other activations and pools, and everything
+that `ChwnForward` names go by PyTorch's layers, in training too. So do networks with more than 32 channels. A second
+backward pass through one graph, and a second derivative, raise RuntimeError. A process that was forked after the first
+step uses PyTorch's layers as well: GNU's OpenMP, whose threads numba shares with PyTorch, ends a fork that runs a loop.
+
+**How it is tested.** `tests/cpu_kernels` holds each loop, forward and backward, against PyTorch's layers in float64,
+over odd sizes, and a model that trains by `ChwnForward` against itself without it. Results do not depend on the number
+of threads, nor on whether the machine code is new or was kept.
 """

@@ -1,79 +1,74 @@
-"""A convolution with ReLU, dropout and BatchNorm behind it, for maps with the batch innermost, [C, H, W, N].
+"""A convolution with the ReLU, Dropout, BatchNorm and Dropout2d behind it, in CHWN layout: forward, backward, masks.
 
-As in `common.cpu_kernels.convolution`, arrays are float32 and C-contiguous unless another type is named.
+As in `common.cpu_kernels.convolution`, arrays are float32 and C-contiguous unless another type is named. Three arrays
+are common to both passes:
+
+- `settings` (float64 [4]): BatchNorm's momentum and epsilon, the share of the values that Dropout drops, and the share
+  of the maps that Dropout2d drops whole;
+- `seed` (uint64 [1]): says which these are, so that no mask need be kept;
+- `statistics` (float64 [2, O]): the batch's means and 1 / sqrt(variance + epsilon).
 """
 
 import numpy as np
 from numba import prange
 
-from common.cpu_kernels import convolution as loops
-from common.cpu_kernels.convolution import ZERO, inner, outer
+from common.cpu_kernels.compiler import compiled, compiled_parallel
+from common.cpu_kernels.convolution import (
+    ZERO,
+    backward_weights,
+    convolve,
+    convolve_lines,
+    forward_weights,
+    lines_of,
+    padded_line,
+    tasks,
+    weight_gradient,
+    weight_gradient_of_lines,
+    window,
+)
+
+FAR = 10.0  # standard deviations from 0 to the mean; from there on, sums of squares would lose over two digits
+
+# The forward pass
 
 
-@inner
-def conv_relu_bn_forward(maps, kernels, bias, norm, momentum, epsilon, dropout, seed, border, before, out, statistics):
-    """Convolution, ReLU, Dropout, BatchNorm and Dropout2d of maps as in `kernels.convolve`, to `out` [O, H, W, N].
+@compiled
+def conv_relu_bn_forward(maps, weight, bias, norm, settings, seed, padding, normalised, out, statistics):
+    """Convolution, ReLU, Dropout, BatchNorm and Dropout2d of maps as `convolve` takes them, to `out` [O, H, W, N].
 
-    `out` has `border` zeros more on each side of its maps. `norm` is BatchNorm's weight, bias, running mean, running
-    variance [O] and count of batches; `dropout` [2] the shares of the values that Dropout drops and of the maps that
-    Dropout2d drops whole, and `seed` (uint64 [1]) says which. `before` [O, H, W, N] gets what BatchNorm sees,
-    `statistics` (float64 [2, O]) its mean and 1 / sqrt(variance + epsilon).
+    `out` has `padding` zeros more on each side of its maps. `norm` is BatchNorm's weight, bias, running mean, running
+    variance [O] and count of batches. `normalised` [O, H, W, N] gets what BatchNorm normalises, and `statistics` its
+    statistics; the backward pass needs both.
     """
-    sums = np.empty((2, before.shape[0], before.shape[1]))
-    convolve_and_rectify(
-        maps, loops.forward_weights(kernels), bias, kernels.shape[2], dropout[0], seed[0], before, sums
-    )
-    normalise(before, sums, norm, momentum, epsilon, dropout[1], seed[0], border, out, statistics)
+    sums = np.empty((2, normalised.shape[0], normalised.shape[1]))
+    conv_relu_dropout(maps, forward_weights(weight), bias, weight.shape[2], settings[2], seed[0], normalised, sums)
+    normalise(normalised, sums, norm, settings, seed[0], padding, out, statistics)
     norm[4][()] += 1
 
 
-@outer
-def convolve_and_rectify(maps, weights, bias, size, dropped, seed, out, sums):
-    """`kernels.convolve`, ReLU and Dropout; the sum of each line's values and of their squares to `sums` [2, O, H].
+@compiled_parallel
+def conv_relu_dropout(maps, weights, bias, size, dropped, seed, out, sums):
+    """`convolve`, ReLU and Dropout; the sum of each line's values and of their squares to `sums` (float64 [2, O, H]).
 
     Each line is in the nearest cache when ReLU and Dropout follow on the convolution.
     """
     outputs, height = out.shape[:2]
-    offsets = loops.window(maps.shape, size)
+    offsets = window(maps.shape, size)
     threshold, scale = _threshold(dropped), np.float32(1 / (1 - dropped))
-    for task in prange(loops.tasks(outputs, height)):
-        channel, rows, y = loops.lines_of(task, outputs, height)
-        loops.convolve_lines(maps, offsets, weights, bias, channel, rows, y, out)
+    for task in prange(tasks(outputs, height)):
+        channel, rows, y = lines_of(task, outputs, height)
+        convolve_lines(maps, offsets, weights, bias, channel, rows, y, out)
         for c in range(channel, channel + rows):
             line = out[c, y].reshape(-1)
             if dropped:
-                total = _rectify_and_drop(line, threshold, scale, seed, np.uint32((c * height + y) * len(line)))
+                total = _relu_dropout(line, threshold, scale, seed, np.uint32((c * height + y) * len(line)))
             else:
-                total = _rectify(line)
+                total = _relu(line)
             sums[0, c, y], sums[1, c, y] = total
 
 
-@outer
-def normalise(maps, sums, norm, momentum, epsilon, dropped_maps, seed, border, out, statistics):
-    """BatchNorm and Dropout2d, with the sums [2, C, H] of the lines of maps [C, H, W, N] and of their squares."""
-    channels, height, width, batch = maps.shape
-    count = height * width * batch
-    weight, bias, running_mean, running_variance, _ = norm
-    for c in prange(channels):
-        total = squares = 0.0
-        for y in range(height):
-            total += sums[0, c, y]
-            squares += sums[1, c, y]
-        mean = total / count
-        variance = max(squares / count - mean**2, 0.0)
-        inverse = 1 / np.sqrt(variance + epsilon)
-        statistics[0, c], statistics[1, c] = mean, inverse
-        running_mean[c] += momentum * (mean - running_mean[c])
-        running_variance[c] += momentum * (variance * count / (count - 1) - running_variance[c])
-        scale, shift = np.float32(inverse * weight[c]), np.float32(bias[c] - mean * inverse * weight[c])
-        scales = kept(dropped_maps, seed, c, batch, scale)
-        shifts = kept(dropped_maps, seed, c, batch, shift)
-        for y in range(height):
-            _scale_and_shift(maps[c, y], scales, shifts, loops.bordered_line(out[c], y, border))
-
-
-@inner
-def _rectify(line):
+@compiled
+def _relu(line):
     """ReLU in place; the sum of the values and of their squares."""
     total = squares = ZERO
     for n in range(len(line)):
@@ -84,8 +79,8 @@ def _rectify(line):
     return total, squares
 
 
-@inner
-def _rectify_and_drop(line, threshold, scale, seed, first):
+@compiled
+def _relu_dropout(line, threshold, scale, seed, first):
     """ReLU and Dropout in place, the first value at that position of all; the sums as above."""
     total = squares = ZERO
     for n in range(len(line)):
@@ -96,18 +91,50 @@ def _rectify_and_drop(line, threshold, scale, seed, first):
     return total, squares
 
 
-@inner
-def kept(dropped_maps, seed, channel, batch, factor):
-    """The factor times what Dropout2d multiplies the channel's map of each image with: 0 for a dropped one."""
-    factors, threshold = np.empty(batch, np.float32), _threshold(dropped_maps)
-    scaled = np.float32(factor / (1 - dropped_maps))
-    for n in range(batch):  # the seed's complement: draws that Dropout does not use
-        dropped = dropped_maps > 0 and _draw(~seed, np.uint32(channel * batch + n)) < threshold
-        factors[n] = ZERO if dropped else scaled
-    return factors
+@compiled_parallel
+def normalise(maps, sums, norm, settings, seed, padding, out, statistics):
+    """BatchNorm and Dropout2d, with the sums [2, C, H] of the lines of maps [C, H, W, N] and of their squares."""
+    channels, height, width, batch = maps.shape
+    count = height * width * batch
+    weight, bias, running_mean, running_variance, _ = norm
+    momentum, epsilon, dropped_maps = settings[0], settings[1], settings[3]
+    for c in prange(channels):
+        total = squares = 0.0
+        for y in range(height):
+            total += sums[0, c, y]
+            squares += sums[1, c, y]
+        mean = total / count
+        variance = max(squares / count - mean**2, 0.0)
+        if mean > FAR * np.sqrt(variance):  # the difference of two large numbers has too few digits left
+            mean, variance = _mean_and_variance(maps[c], mean)
+        inverse = 1 / np.sqrt(variance + epsilon)
+        statistics[0, c], statistics[1, c] = mean, inverse
+        running_mean[c] += momentum * (mean - running_mean[c])
+        running_variance[c] += momentum * (variance * count / (count - 1) - running_variance[c])
+        scale, shift = np.float32(inverse * weight[c]), np.float32(bias[c] - mean * inverse * weight[c])
+        scales = channel_mask(dropped_maps, seed, c, batch, scale)
+        shifts = channel_mask(dropped_maps, seed, c, batch, shift)
+        for y in range(height):
+            _scale_and_shift(maps[c, y], scales, shifts, padded_line(out[c], y, padding))
 
 
-@inner
+@compiled
+def _mean_and_variance(maps, about):
+    """Of a map [H, W, N], in a second pass, from the offsets to a number near the mean."""
+    total, squares, centre = 0.0, 0.0, np.float32(about)
+    for y in range(len(maps)):
+        line, of_line, squares_of_line = maps[y].reshape(-1), ZERO, ZERO
+        for n in range(len(line)):
+            offset = line[n] - centre
+            of_line += offset
+            squares_of_line += offset * offset
+        total += of_line
+        squares += squares_of_line
+    mean_offset = total / maps.size
+    return centre + mean_offset, max(squares / maps.size - mean_offset**2, 0.0)
+
+
+@compiled
 def _scale_and_shift(line, scale, shift, out):
     """A line [W, N] of a map, each image's times its scale [N] plus its shift [N]."""
     width, batch = line.shape
@@ -116,7 +143,161 @@ def _scale_and_shift(line, scale, shift, out):
             out[x, n] = scale[n] * line[x, n] + shift[n]
 
 
-@inner
+# The backward pass
+
+
+@compiled
+def conv_relu_bn_backward(
+    grad_output, maps, weight, normalised, norm_weight, settings, seed, statistics, padding, results, of_channels
+):
+    """From the gradient [O, H, W, N] of what `conv_relu_bn_forward` gave, those of all it had.
+
+    To `results`: the gradient before the ReLU, with `padding` zeros on each side (without, it goes to where
+    `grad_output` is); that of the maps as they were without their padding, unless the array is empty; the weight's. To
+    `of_channels`, [O] each: the gradients of BatchNorm's weight and bias, and of the convolution's bias.
+    """
+    grad_convolved, grad_input, grad_weight = results
+    sums = np.empty((3, len(normalised)))
+    norm = norm_weight, settings, seed[0], statistics
+    if grad_input.size:
+        normalise_backward(grad_output, normalised, norm, padding, grad_convolved, sums)
+        weight_gradient(maps, grad_convolved, padding, grad_weight)
+        zeros = np.zeros(weight.shape[1], np.float32)
+        convolve(grad_convolved, backward_weights(weight), zeros, weight.shape[2], grad_input)
+    else:
+        first_layer_backward(grad_output, normalised, norm, maps, grad_weight, sums)
+    grad_norm_weight, grad_norm_bias, grad_bias = of_channels
+    for o in range(len(normalised)):
+        grad_norm_weight[o], grad_norm_bias[o], grad_bias[o] = sums[0, o], sums[1, o], sums[2, o]
+
+
+@compiled_parallel
+def normalise_backward(grad_output, maps, norm, padding, out, sums):
+    """From the gradient [C, H, W, N] of what `normalise` gave, that of its maps before ReLU and Dropout.
+
+    It goes to `out`, with `padding` zeros on each side, or without padding to where `grad_output` is. `sums` (float64
+    [3, C]) gets the gradients of weight and bias, and the sum of the result, the gradient of a bias before the ReLU.
+    `maps` are as `normalise` had them: where one is 0, ReLU or Dropout stopped it.
+    """
+    channels, height, _, _ = maps.shape
+    for c in prange(channels):
+        scale, slope, shift = _slopes(grad_output[c], maps[c], norm, np.intp(c), sums)
+        total = 0.0
+        for y in range(height):
+            if padding:
+                line = padded_line(out[c], y, padding)
+                total += _line_backward(grad_output[c, y], maps[c, y], scale, slope, shift, line)
+            else:
+                total += _line_backward_in_place(grad_output[c, y], maps[c, y], scale, slope, shift)
+        sums[2, c] = total
+
+
+@compiled_parallel
+def first_layer_backward(grad_output, normalised, norm, maps, grad_weight, sums):
+    """`normalise_backward` and `weight_gradient` at once, for a layer whose maps need no gradient.
+
+    Nothing else needs the gradient before the ReLU: a line of it at a time is enough.
+    """
+    outputs, height, width, batch = normalised.shape
+    flat_maps, offsets = maps.reshape(-1), window(maps.shape, grad_weight.shape[2])
+    for c in prange(outputs):
+        scale, slope, shift = _slopes(grad_output[c], normalised[c], norm, np.intp(c), sums)
+        total, line = 0.0, np.empty((width, batch), np.float32)
+        flat_line, zero = line.reshape(-1), np.intp(0)
+        part, kernels = np.empty(len(offsets), np.float32), grad_weight[c].reshape(-1)
+        for k in range(len(kernels)):
+            kernels[k] = ZERO
+        for y in range(height):
+            total += _line_backward(grad_output[c, y], normalised[c, y], scale, slope, shift, line)
+            at = y * maps.shape[2] * batch
+            weight_gradient_of_lines(flat_line, zero, zero, flat_maps, at, offsets, width * batch, np.intp(1), part)
+            for k in range(len(kernels)):
+                kernels[k] += part[k]
+        sums[2, c] = total
+
+
+@compiled
+def _slopes(grad_output, maps, norm, c, sums):
+    """Scale [N], slope and shift of channel c: the gradient before ReLU is scale * grad_output + slope * maps + shift.
+
+    `grad_output` and `maps` are the channel's, [H, W, N]. Ioffe and Szegedy (2015), section 3, have the gradient
+    through the batch's mean and variance.
+    """
+    weight, settings, seed, statistics = norm
+    dropped, dropped_maps = settings[2], settings[3]
+    height, width, batch = maps.shape
+    mean, inverse = statistics[0, c], statistics[1, c]
+    centre = np.float32(mean) if mean * inverse > FAR else ZERO
+    scale = channel_mask(dropped_maps, seed, c, batch, np.float32(1))
+    plain = products = 0.0
+    for y in range(height):
+        of_line = _sums(grad_output[y], maps[y], scale, centre)
+        plain += of_line[0]
+        products += of_line[1]
+    of_weight = (products - (mean - centre) * plain) * inverse
+    factor = weight[c] * inverse / (1 - dropped)
+    slope = -factor * inverse * of_weight / maps.size
+    shift = -factor * plain / maps.size - slope * mean
+    for n in range(batch):
+        scale[n] *= np.float32(factor)
+    sums[0, c], sums[1, c] = of_weight, plain
+    return scale, np.float32(slope), np.float32(shift)
+
+
+@compiled
+def _sums(gradient, line, scale, centre):
+    """Over a line [W, N], the sums of the gradient times each image's scale [N], and of that times line - centre."""
+    width, batch = line.shape
+    plain = products = ZERO
+    for x in range(width):
+        for n in range(batch):
+            value = scale[n] * gradient[x, n]
+            plain += value
+            products += value * (line[x, n] - centre)
+    return plain, products
+
+
+@compiled
+def _line_backward(gradient, line, scale, slope, shift, out):
+    """The gradient of a line [W, N] before ReLU, and its sum."""
+    width, batch = line.shape
+    total = ZERO
+    for x in range(width):
+        for n in range(batch):
+            value = ZERO if line[x, n] == ZERO else scale[n] * gradient[x, n] + slope * line[x, n] + shift
+            out[x, n] = value
+            total += value
+    return total
+
+
+@compiled
+def _line_backward_in_place(gradient, line, scale, slope, shift):
+    """The same to where the gradient is: told of one array less, the compiler need not fear that they overlap."""
+    width, batch = line.shape
+    total = ZERO
+    for x in range(width):
+        for n in range(batch):
+            value = ZERO if line[x, n] == ZERO else scale[n] * gradient[x, n] + slope * line[x, n] + shift
+            gradient[x, n] = value
+            total += value
+    return total
+
+
+# The masks of both passes
+
+
+@compiled
+def channel_mask(dropped_maps, seed, channel, batch, factor):
+    """The factor times what Dropout2d multiplies the channel's map of each image with [N]: 0 for a dropped one."""
+    factors, threshold = np.empty(batch, np.float32), _threshold(dropped_maps)
+    scaled = np.float32(factor / (1 - dropped_maps))
+    for n in range(batch):  # the seed's complement: draws that Dropout does not use
+        dropped = dropped_maps > 0 and _draw(~seed, np.uint32(channel * batch + n)) < threshold
+        factors[n] = ZERO if dropped else scaled
+    return factors
+
+
+@compiled
 def _draw(seed, position):
     """32 random bits that belong to a seed of 64 bits and a position: Wellons's lowbias32, keyed twice.
 
@@ -130,145 +311,7 @@ def _draw(seed, position):
     return bits ^ (bits >> np.uint32(15))
 
 
-@inner
+@compiled
 def _threshold(share):
     """What the draws of that share lie below."""
     return np.uint32(round(share * 2.0**32))
-
-
-@inner
-def conv_relu_bn_backward(
-    gradient, maps, kernels, before, weight, statistics, dropout, seed, border, results, of_channels
-):
-    """From the gradient [O, H, W, N] of what `block` gave, those of all it had.
-
-    To `results`: the gradient before the ReLU, with `border` zeros on each side (without, it goes to where `gradient`
-    is); that of the maps as they were without the convolution's own border, unless it is empty; the kernels'. To
-    `of_channels`, [O] each: BatchNorm's weight's and bias's, and the convolution's bias's.
-    """
-    after, of_maps, of_kernels = results
-    sums = np.empty((3, len(before)))
-    norm = weight, statistics, dropout, seed[0]  # as `block` had them
-    if of_maps.size:
-        normalise_gradient(gradient, before, norm, border, after, sums)
-        loops.kernel_gradient(maps, after, border, of_kernels)
-        none = np.zeros(kernels.shape[1], np.float32)
-        loops.convolve(after, loops.backward_weights(kernels), none, kernels.shape[2], of_maps)
-    else:
-        first_gradient(gradient, before, norm, maps, of_kernels, sums)
-    of_weight, of_shift, of_bias = of_channels
-    for o in range(len(before)):
-        of_weight[o], of_shift[o], of_bias[o] = sums[0, o], sums[1, o], sums[2, o]
-
-
-@outer
-def normalise_gradient(gradient, maps, norm, border, out, sums):
-    """From the gradient [C, H, W, N] of what `normalise` gave, that of its maps before ReLU and Dropout.
-
-    It goes to `out`, with `border` zeros on each side, or without a border to where `gradient` is. `sums` (float64
-    [3, C]) gets the gradients of weight and bias, and the sum of the result, the gradient of a bias before the ReLU.
-    `maps` are as `normalise` had them: where one is 0, ReLU or Dropout stopped it.
-    """
-    weight, statistics, dropout, seed = norm
-    channels, height, _, _ = maps.shape
-    for c in prange(channels):
-        scale, slope, shift = _slopes(gradient[c], maps[c], weight, statistics, dropout, seed, np.intp(c), sums)
-        total = 0.0
-        for y in range(height):
-            if border:
-                line = loops.bordered_line(out[c], y, border)
-                total += _gradient_before(gradient[c, y], maps[c, y], scale, slope, shift, line)
-            else:
-                total += _gradient_in_place(gradient[c, y], maps[c, y], scale, slope, shift)
-        sums[2, c] = total
-
-
-@outer
-def first_gradient(gradient, before, norm, maps, of_kernels, sums):
-    """The same for the first layer, and at once its kernels' gradient, as `kernels.kernel_gradient` has it.
-
-    Nothing else needs the gradient before the ReLU: a line of it at a time is enough.
-    """
-    outputs, height, width, batch = before.shape
-    flat_maps, offsets = maps.reshape(-1), loops.window(maps.shape, of_kernels.shape[2])
-    weight, statistics, dropout, seed = norm
-    for c in prange(outputs):
-        scale, slope, shift = _slopes(gradient[c], before[c], weight, statistics, dropout, seed, np.intp(c), sums)
-        total, line = 0.0, np.empty((width, batch), np.float32)
-        flat_line, zero = line.reshape(-1), np.intp(0)
-        part, kernels = np.empty(len(offsets), np.float32), of_kernels[c].reshape(-1)
-        for k in range(len(kernels)):
-            kernels[k] = ZERO
-        for y in range(height):
-            total += _gradient_before(gradient[c, y], before[c, y], scale, slope, shift, line)
-            at = y * maps.shape[2] * batch
-            loops.kernel_gradient_of_lines(
-                flat_line, zero, zero, flat_maps, at, offsets, width * batch, np.intp(1), part
-            )
-            for k in range(len(kernels)):
-                kernels[k] += part[k]
-        sums[2, c] = total
-
-
-@inner
-def _slopes(gradient, maps, weight, statistics, dropout, seed, c, sums):
-    """Of channel c, with gradient and maps [H, W, N], scale [N], slope and shift: before ReLU the gradient is
-    scale * gradient + slope * maps + shift.
-
-    Ioffe and Szegedy (2015), section 3, have the gradient through the batch's mean and variance.
-    """
-    height, width, batch = maps.shape
-    mean, inverse = statistics[0, c], statistics[1, c]
-    scale = kept(dropout[1], seed, c, batch, np.float32(1))
-    plain = products = 0.0
-    for y in range(height):
-        of_line = _sums(gradient[y], maps[y], scale)
-        plain += of_line[0]
-        products += of_line[1]
-    of_weight = (products - mean * plain) * inverse
-    factor = weight[c] * inverse / (1 - dropout[0])
-    slope = -factor * inverse * of_weight / maps.size
-    shift = -factor * plain / maps.size - slope * mean
-    for n in range(batch):
-        scale[n] *= np.float32(factor)
-    sums[0, c], sums[1, c] = of_weight, plain
-    return scale, np.float32(slope), np.float32(shift)
-
-
-@inner
-def _sums(gradient, line, scale):
-    """Over a line [W, N], the sums of the gradient times each image's scale [N], and of its products with the line."""
-    width, batch = line.shape
-    plain = products = ZERO
-    for x in range(width):
-        for n in range(batch):
-            value = scale[n] * gradient[x, n]
-            plain += value
-            products += value * line[x, n]
-    return plain, products
-
-
-@inner
-def _gradient_before(gradient, line, scale, slope, shift, out):
-    """The gradient of a line [W, N] before ReLU, and its sum."""
-    width, batch = line.shape
-    total = ZERO
-    for x in range(width):
-        for n in range(batch):
-            value = ZERO if line[x, n] == ZERO else scale[n] * gradient[x, n] + slope * line[x, n] + shift
-            out[x, n] = value
-            total += value
-    return total
-
-
-@inner
-def _gradient_in_place(gradient, line, scale, slope, shift):
-    """The same to where the gradient is: told of one array less, the compiler need not fear that they overlap."""
-    width, batch = line.shape
-    total = ZERO
-    for x in range(width):
-        for n in range(batch):
-            value = ZERO if line[x, n] == ZERO else scale[n] * gradient[x, n] + slope * line[x, n] + shift
-            gradient[x, n] = value
-            total += value
-    return total

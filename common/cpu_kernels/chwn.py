@@ -1,157 +1,326 @@
-"""A network's training passes with the batch innermost in memory, on a CPU: which layers can, and how they are told.
+"""Training a network in CHWN layout on a CPU: which of its layers can be computed so, and a forward pass that does it.
 
-`arrange` turns a model's `nn.Sequential` containers into ones that know a faster way to their layers: 3x3 and 1x1
-convolutions with ReLU, BatchNorm and dropout behind them, and pools (`common.cpu_kernels.layers`). Between these, maps
-lie in memory in the order [C, H, W, N]; any other layer gets them as [N, C, H, W], as always. Weights, gradients and
-running means are the plain layers', up to rounding, and in evaluation mode the layers are the plain ones.
+`ChwnForward` computes what stands in a model's `nn.Sequential` containers: 3x3 and 1x1 convolutions with ReLU,
+BatchNorm and dropout behind them, and pools (`common.cpu_kernels.layers`). Between these, maps lie in memory as
+[C, H, W, N], the batch last; any other layer gets them as [N, C, H, W], as always. Weights, gradients and BatchNorm's
+running statistics are PyTorch's, up to rounding.
 """
+
+import functools
+from operator import attrgetter
+from types import NoneType
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 
 from common.cpu_kernels.dropout import Dropout
+from common.system.errors import UserError
 
 WIDEST = 32  # channels; with more of them a library's convolution, with the channels in a vector's lanes, is as fast
+LARGEST_SHARE = 1 - 2**-32  # of what dropout drops: its draws have 32 bits
 
 
 def supports(model: nn.Module) -> bool:
-    """Whether all that takes time in the model has a faster way here, and is narrow enough for it to be faster."""
+    """Whether the loops can compute all that takes time in the model, are faster for it, and can run here."""
     known = set()
     for container in model.modules():
         layers = list(container) if isinstance(container, nn.Sequential) else []
         for index, layer in enumerate(layers):
-            behind = layers[index + 1 :]
-            length = _block_length(layer, behind)
-            if length or _is_pointwise(layer):  # alone, it is a matrix product, which is fast as it is
-                known |= {layer, *behind[:length]}
+            if _is_convolution(layer):
+                length = _block_length(layers[index:])
+                known |= set(layers[index : index + length])
+                if _is_1x1(layer):  # alone, it is a matrix product, which is fast as it is
+                    known.add(layer)
     slow = {layer for layer in model.modules() if isinstance(layer, (nn.Conv2d, nn.BatchNorm2d, nn.Dropout))}
     narrow = all(layer.out_channels <= WIDEST for layer in known if isinstance(layer, nn.Conv2d))
-    return bool(known) and slow <= known and narrow
+    return bool(known) and slow <= known and narrow and why_unavailable() is None
 
 
-def use_chwn(model: nn.Module) -> None:
-    """Have the model train with the batch innermost, from now on; its values stay as they are.
+@functools.cache
+def why_unavailable() -> str | None:
+    """Why the loops cannot run in this process, in one sentence; None where they can."""
+    try:
+        from common.cpu_kernels import compiler  # noqa: F401 - here, since numba takes a while to import
+    except ModuleNotFoundError as error:
+        return f"The CPU loops need {error.name}, which is not installed here."
+    except (ImportError, UserError) as error:
+        return str(error)
+    return None
 
-    Hooks of the layers in its containers are then called in evaluation mode only, and a layer that is put into a
-    container, or taken out of it, is not noticed by the training passes until the next `arrange`.
+
+class ChwnForward:
+    """A model's forward pass with its containers computed in CHWN layout, wherever that gives PyTorch's values.
+
+    It uses the model's own layers and weights, and leaves the model as it is: during a call the containers get another
+    `forward`, and after it they have their own again. Each call looks at how the layers are at that moment. What the
+    loops do not compute goes by PyTorch's layers:
+
+    - a model or a layer in evaluation mode, and layers with hooks, parametrisations or pruned weights;
+    - autocast, torch.compile, and other types, devices and memory layouts than float32 on a CPU;
+    - a process that was forked after the threads had started;
+    - shapes and shares of dropout for which PyTorch raises an error, or which the loops have no numbers for.
+
+    A graph serves one backward pass: a second one raises RuntimeError, also with retain_graph=True.
     """
-    import numba
 
-    numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
-    for container in model.modules():
-        if type(container) in (nn.Sequential, ChwnSequential):
-            container.__class__, container.stages = ChwnSequential, _stages(_flat(container))
+    def __init__(self, model: nn.Module):
+        """The model may change later, in any way. Raises UserError where the loops cannot run."""
+        if reason := why_unavailable():
+            raise UserError(reason)
+        from common.cpu_kernels.precompile import precompile  # here, since numba takes a while to import
+
+        precompile()
+        self.model = model
+        self.containers = [_ContainerForward(module) for module in model.modules() if type(module) is nn.Sequential]
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """What `model(images)` is, and can be differentiated as that."""
+        if not self.model.training or torch.compiler.is_compiling() or _is_forked():
+            return self.model(images)
+        changed = []
+        try:
+            for forward in self.containers:
+                attributes = forward.container.__dict__
+                if "forward" not in attributes:  # else it is another's, to be left alone
+                    attributes["forward"] = forward
+                    changed.append(attributes)
+            return self.model(images)
+        finally:
+            for attributes in changed:
+                attributes.pop("forward", None)
 
 
-class ChwnSequential(nn.Sequential):
-    """An nn.Sequential that computes its layers with the batch innermost while it trains.
+class _ContainerForward:
+    """Takes the place of an nn.Sequential's `forward`: chains of CHWN layers, and between them PyTorch's."""
 
-    `stages` are its layers: chains of `common.cpu_kernels.autograd`, and between them layers that get maps [N, C, H, W].
-    """
+    def __init__(self, container: nn.Sequential):
+        self.container, self.modules, self.watched = container, [], None
+        self.states, self.stages = [], []
 
-    def forward(self, maps: Tensor) -> Tensor:
-        """Maps [N, C, H, W]; what the layers give."""
-        if not self.training or maps.dim() != 4 or maps.dtype != torch.float32:
-            return super().forward(maps)
+    def __call__(self, input: Tensor) -> Tensor:
+        """Maps [N, C, H, W]; what the layers make of them."""
+        if torch.is_autocast_enabled("cpu") or _has_any_global_hook():
+            return nn.Sequential.forward(self.container, input)
+        if _watched(self.modules) != self.watched or self.watched is None:
+            self._look()
         for stage in self.stages:
-            maps = stage(maps)
-        return maps
+            input = stage(input)
+        return input
+
+    def _look(self) -> None:
+        """Find out which layers there are, and which of them the loops can compute."""
+        states = [_state(layer) for layer in _flat(self.container)]
+        if states != self.states:
+            self.stages, self.states = _stages(states), states
+        else:  # other weights, other numbers
+            for stage in self.stages:
+                if not isinstance(stage, nn.Module):
+                    stage.refresh()
+        self.modules = list(self.container.modules())
+        self.watched = _watched(self.modules)
+
+
+def _watched(modules: list[nn.Module]) -> list:
+    """All that a container's stages depend on, as a list to compare with that of the last call: some 50 microseconds.
+
+    A longer look at each layer, at each call, would take a tenth of a step of the smallest networks.
+    """
+    values = []
+    for module in modules:
+        kind = type(module)
+        values.append(kind)
+        if kind not in WATCHED:
+            continue
+        values.append(_is_plain(module))
+        values += WATCHED[kind](module)
+        if kind is nn.Sequential:
+            values += module._modules.values()
+        for tensors in (module._parameters, module._buffers):
+            for tensor in tensors.values():
+                if tensor is not None:
+                    values += id(tensor), tensor.data_ptr(), tensor.shape, tensor.is_contiguous()
+    return values
 
 
 def _flat(container: nn.Sequential) -> list[nn.Module]:
-    """The layers of the container and of those in it."""
-    return [
-        layer for one in container for layer in (_flat(one) if type(one) in (nn.Sequential, ChwnSequential) else [one])
-    ]
+    """The layers of the container and of those in it; one with hooks is a layer of its own."""
+    layers = []
+    for layer in container._modules.values():
+        layers += _flat(layer) if type(layer) is nn.Sequential and _is_plain(layer) else [layer]
+    return layers
 
 
-def _stages(layers: list[nn.Module]) -> list:
-    """The layers with those that have a faster way joined to chains."""
-    from common.cpu_kernels import layers as known  # here, since numba takes a while to import
+def _state(layer: nn.Module) -> tuple:
+    """The layer, the kind of layer that the loops can compute it as now (None if they cannot), and what it computes."""
+    kind = type(layer)
+    kind = kind if kind in IS_READY and _is_plain(layer) and IS_READY[kind](layer) else None
+    if kind is nn.Conv2d:
+        return layer, kind, layer.padding, layer._parameters["weight"].shape
+    return layer, kind, layer.kernel_size if kind is nn.AvgPool2d else None
+
+
+def _stages(states: list[tuple]) -> list:
+    """The layers in that state, with those that the loops can compute joined to chains."""
+    from common.cpu_kernels import layers as chwn_layers  # here, since numba takes a while to import
     from common.cpu_kernels.autograd import Chain
 
-    stages, chain = [], []
-    while layers:
-        layer, *layers = layers
-        length = _block_length(layer, layers)
-        if length:
-            norm = next(one for one in layers if isinstance(one, nn.BatchNorm2d))
-            dropouts = [one for one in layers[:length] if isinstance(one, (nn.Dropout, nn.Dropout2d))]
-            faster, layers = known.ConvReluBatchNorm(layer, norm, dropouts), layers[length:]
-        elif _is_pointwise(layer):
-            faster = known.Convolution(layer)
-        elif _is_2x2_pool(layer):
-            faster = known.MaxPool()
-        elif _is_average_pool(layer):
-            faster = known.AveragePool(layer.kernel_size)
-        else:
-            faster = None
-        if chain and (faster is None or (faster.padding and not chain[-1].gives_border)):
-            stages.append(Chain(chain))
-            chain = []
-        if faster is None:
+    stages, chain, chained = [], [], []
+
+    def end_chain() -> None:
+        if chain:
+            stages.append(Chain([*chain], [*chained]))
+        chain.clear()
+        chained.clear()
+
+    layers, kinds, index = [layer for layer, *_ in states], [kind for _, kind, *_ in states], 0
+    while index < len(layers):
+        layer, kind, length = layers[index], kinds[index], 1
+        chwn_layer = None
+        if kind is nn.Conv2d:
+            length = _block_length(layers[index:], kinds[index:])
+            block = layers[index : index + length]
+            if length > 1:
+                norm = next(one for one in block if isinstance(one, nn.BatchNorm2d))
+                dropouts = [one for one in block if isinstance(one, (nn.Dropout, nn.Dropout2d))]
+                chwn_layer = chwn_layers.ConvReluBatchNorm(layer, norm, dropouts)
+            elif _is_1x1(layer):
+                chwn_layer = chwn_layers.Convolution(layer)
+        elif kind is nn.MaxPool2d:
+            chwn_layer = chwn_layers.MaxPool()
+        elif kind is nn.AvgPool2d:
+            chwn_layer = chwn_layers.AveragePool(layer.kernel_size)
+        if chwn_layer is None or (chwn_layer.padding and chain and not chain[-1].pads_output):
+            end_chain()
+        if chwn_layer is None:
             stages.append(layer)
         else:
-            chain.append(faster)
-    return [*stages, Chain(chain)] if chain else stages
+            chain.append(chwn_layer)
+            chained.extend(layers[index : index + length])
+        index += length
+    end_chain()
+    return stages
 
 
-def _block_length(convolution: nn.Module, layers: list[nn.Module]) -> int:
-    """How many layers are computed with the convolution before them: ReLU[, Dropout], BatchNorm2d[, Dropout2d]."""
-    if not (_is_3x3(convolution) or _is_pointwise(convolution)):
-        return 0
-    kinds = [type(layer) for layer in layers]
-    length = 2 if kinds[1:2] == [Dropout] else 1
-    if kinds[:1] != [nn.ReLU] or kinds[length : length + 1] != [nn.BatchNorm2d]:
-        return 0
-    norm = layers[length]
-    if norm.momentum is None or not norm.affine or not norm.track_running_stats:
-        return 0
-    return length + (2 if kinds[length + 1 : length + 2] == [nn.Dropout2d] else 1)
+def _block_length(layers: list[nn.Module], kinds: list | None = None) -> int:
+    """How many layers make one with the convolution that they begin with: ReLU[, Dropout], BatchNorm2d[, Dropout2d].
+
+    1 if they make none. `kinds` are the layers' types, or None for those that the loops cannot compute now.
+    """
+    kinds = kinds or [type(layer) for layer in layers]
+    norm = 3 if kinds[2:3] == [Dropout] else 2
+    if kinds[1:2] != [nn.ReLU] or kinds[norm : norm + 1] != [nn.BatchNorm2d] or not _is_batch_norm(layers[norm]):
+        return 1
+    return norm + (2 if kinds[norm + 1 : norm + 2] == [nn.Dropout2d] else 1)
 
 
-def _is_3x3(layer: nn.Module) -> bool:
-    """Whether it is a 3x3 convolution that `common.cpu_kernels.layers` computes."""
-    return (
-        _is_dense(layer)
-        and layer.kernel_size == (3, 3)
-        and layer.padding in ((0, 0), (1, 1))
-        and layer.padding_mode == "zeros"
-    )
+# What a layer must be for the loops to compute it
 
 
-def _is_pointwise(layer: nn.Module) -> bool:
-    """Whether it is a 1x1 convolution that `common.cpu_kernels.layers` computes."""
-    return _is_dense(layer) and layer.kernel_size == (1, 1) and layer.padding == (0, 0)
-
-
-def _is_dense(layer: nn.Module) -> bool:
-    """Whether it is a convolution from all channels to all, at every pixel."""
-    return type(layer) is nn.Conv2d and (layer.stride, layer.dilation, layer.groups) == ((1, 1), (1, 1), 1)
-
-
-def _is_2x2_pool(layer: nn.Module) -> bool:
-    """Whether it is a max-pool that `common.cpu_kernels.layers` computes."""
-    if type(layer) is not nn.MaxPool2d or layer.return_indices or layer.ceil_mode:
+def _is_convolution(layer: nn.Module) -> bool:
+    """Whether it is a 3x3 or a 1x1 convolution from all channels to all, at every pixel."""
+    if type(layer) is not nn.Conv2d or (layer.stride, layer.dilation, layer.groups) != ((1, 1), (1, 1), 1):
         return False
-    return (layer.kernel_size, layer.stride, layer.padding, layer.dilation) == (2, 2, 0, 1)
+    is_3x3 = layer.kernel_size == (3, 3) and layer.padding in ((0, 0), (1, 1)) and layer.padding_mode == "zeros"
+    return is_3x3 or _is_1x1(layer)
 
 
-def _is_average_pool(layer: nn.Module) -> bool:
-    """Whether it is an average pool that `common.cpu_kernels.layers` computes: of squares side by side."""
-    if type(layer) is not nn.AvgPool2d or layer.padding or layer.ceil_mode or layer.divisor_override:
+def _is_1x1(layer: nn.Conv2d) -> bool:
+    return layer.kernel_size == (1, 1) and layer.padding == (0, 0)
+
+
+def _is_batch_norm(layer: nn.BatchNorm2d) -> bool:
+    """Whether it has a weight and a bias, and running statistics that move by a fixed share."""
+    return layer.affine and layer.track_running_stats and layer.momentum is not None
+
+
+def _is_max_pool(layer: nn.MaxPool2d) -> bool:
+    """Whether it is of 2x2 values side by side."""
+    settings = layer.kernel_size, layer.stride, layer.padding, layer.dilation
+    return settings == (2, 2, 0, 1) and not layer.return_indices and not layer.ceil_mode
+
+
+def _is_average_pool(layer: nn.AvgPool2d) -> bool:
+    """Whether it is of squares side by side."""
+    if layer.padding or layer.ceil_mode or layer.divisor_override:
         return False
     return isinstance(layer.kernel_size, int) and layer.stride == layer.kernel_size
 
 
-class ChwnForward:
-    """The model's forward pass in CHWN layout."""
+# What it must be like at the moment of a call
 
-    def __init__(self, model: nn.Module):
-        """Shares the model's weights."""
-        self.model = model
-        use_chwn(model)
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """Log-probabilities."""
-        return self.model(images)
+def _is_plain(layer: nn.Module) -> bool:
+    """Whether a call of the layer is its class's forward and nothing else: no hooks, no `forward` of its own."""
+    return not (
+        layer._forward_pre_hooks
+        or layer._forward_hooks
+        or layer._backward_pre_hooks
+        or layer._backward_hooks
+        or type(layer.__dict__.get("forward")) not in (NoneType, _ContainerForward)
+    )
+
+
+def _is_ready_convolution(layer: nn.Conv2d) -> bool:
+    tensors = layer._parameters  # pruning takes the weight out, a parametrisation changes the type of the layer
+    weight, bias = tensors.get("weight"), tensors.get("bias")
+    if not _is_convolution(layer) or "bias" not in tensors or not _is_array(weight):
+        return False
+    if weight.shape[2:] != layer.kernel_size:
+        return False
+    return bias is None or (_is_array(bias) and bias.shape == weight.shape[:1])
+
+
+def _is_ready_batch_norm(layer: nn.BatchNorm2d) -> bool:
+    if not layer.training or not _is_batch_norm(layer):
+        return False
+    parameters, buffers = layer._parameters, layer._buffers
+    weight, count = parameters.get("weight"), buffers.get("num_batches_tracked")
+    others = parameters.get("bias"), buffers.get("running_mean"), buffers.get("running_var")
+    if not _is_array(weight) or not all(_is_array(tensor) and tensor.shape == weight.shape for tensor in others):
+        return False
+    return _is_array(count, torch.int64) and not count.shape
+
+
+def _is_ready_dropout(layer: nn.Module) -> bool:
+    return layer.training and 0 <= layer.p < LARGEST_SHARE
+
+
+IS_READY = {
+    nn.Conv2d: _is_ready_convolution,
+    nn.BatchNorm2d: _is_ready_batch_norm,
+    nn.ReLU: lambda layer: True,
+    Dropout: _is_ready_dropout,
+    nn.Dropout2d: _is_ready_dropout,
+    nn.MaxPool2d: _is_max_pool,
+    nn.AvgPool2d: _is_average_pool,
+}
+
+# What a container's forward looks at before each call, beside hooks and tensors; two at least, for a tuple
+WATCHED = {
+    nn.Conv2d: attrgetter("kernel_size", "stride", "padding", "dilation", "groups", "padding_mode"),
+    nn.BatchNorm2d: attrgetter("training", "momentum", "eps", "affine", "track_running_stats"),
+    nn.ReLU: lambda layer: (),
+    Dropout: attrgetter("training", "p"),
+    nn.Dropout2d: attrgetter("training", "p"),
+    nn.MaxPool2d: attrgetter("kernel_size", "stride", "padding", "dilation", "return_indices", "ceil_mode"),
+    nn.AvgPool2d: attrgetter("kernel_size", "stride", "padding", "ceil_mode", "divisor_override"),
+    nn.Sequential: lambda layer: (),
+}
+
+
+def _is_array(tensor: object, dtype: torch.dtype = torch.float32) -> bool:
+    """Whether it is a tensor whose numbers the loops can use where they are."""
+    return (
+        type(tensor) in (nn.Parameter, Tensor)
+        and tensor.dtype == dtype
+        and tensor.is_cpu
+        and tensor.layout == torch.strided
+        and tensor.is_contiguous()
+    )
+
+
+def _is_forked() -> bool:
+    from common.cpu_kernels import compiler
+
+    return compiler.is_forked()

@@ -1,41 +1,26 @@
-"""Convolutions of maps with the batch innermost, [C, H, W, N]: loops that numba compiles for this processor.
+"""Convolutions of feature maps in CHWN layout, [C, H, W, N]: loops that numba compiles for this processor.
 
 A vector unit computes 8 or 16 numbers at once, and a library's convolution gives it as many channels of a pixel. These
 networks have 8, 10 or 16 channels, which leaves lanes empty, and short rows, which leave a rest at every edge. But they
 have 64 images in a batch, and all go through the same arithmetic: with a pixel of all images side by side in memory,
 every lane is full, and a row of a map is one long line.
 
-All arrays are float32 and C-contiguous unless another type is named. Channels or rows are shared out between the
+All arrays are float32 and C-contiguous unless another type is named. Lines or channels are shared out between the
 threads, and each sum is computed by one of them in a fixed order: results do not depend on how many there are.
+
+A convolution's input comes with its zero padding around it. Its weight is [O, I, size, size], as in PyTorch.
 """
 
-import numba
 import numpy as np
 from numba import prange
 
+from common.cpu_kernels.compiler import compiled, compiled_parallel
 from common.cpu_kernels.registers import AT_ONCE, LANES, PRODUCTS, dot_products, weighted_sums
-
-# Sums may be computed in lanes, and a product and a sum in one instruction; unlike fastmath=True, NaN stays NaN.
-OPTIONS = {"fastmath": {"reassoc", "contract", "nsz"}, "error_model": "numpy"}
-
-
-def inner(function, parallel=False):
-    """Have numba compile a loop over a row or over the images of a pixel, and keep the result on the disk."""
-    try:
-        return numba.njit(parallel=parallel, cache=True, **OPTIONS)(function)
-    except RuntimeError:  # no folder for it can be written: compiled anew by every process
-        return numba.njit(parallel=parallel, **OPTIONS)(function)
-
-
-def outer(function):
-    """The same for the loops around it, which are shared out between threads."""
-    return inner(function, parallel=True)
-
 
 ZERO = np.float32(0)
 
 
-@outer
+@compiled_parallel
 def convolve(maps, weights, bias, size, out):
     """Maps [I, H + size - 1, W + size - 1, N] to `out` [O, H, W, N], with `forward_weights` or `backward_weights`."""
     outputs, height = out.shape[:2]
@@ -45,16 +30,16 @@ def convolve(maps, weights, bias, size, out):
         convolve_lines(maps, offsets, weights, bias, channel, rows, y, out)
 
 
-@inner
+@compiled
 def tasks(outputs, height):
-    """Into how many parts the lines of `outputs` maps are divided: a few maps' lines of equal height are one."""
+    """Into how many tasks the lines of `outputs` maps are divided: the lines at one height of 4 or 5 maps are one."""
     rows = 5 if outputs % 5 == 0 else 4
     return (outputs // rows + outputs % rows) * height
 
 
-@inner
+@compiled
 def lines_of(task, outputs, height):
-    """Which lines a part has: its first map, the number of maps, and the lines' height in them."""
+    """Which lines a task has: its first map, the number of maps, and the lines' height in them."""
     rows = 5 if outputs % 5 == 0 else 4
     parts = outputs // rows + outputs % rows
     part, y = task % parts, task // parts
@@ -62,7 +47,7 @@ def lines_of(task, outputs, height):
     return (part * rows, rows, y) if part < whole else (whole * rows + part - whole, 1, y)
 
 
-@inner
+@compiled
 def convolve_lines(maps, offsets, weights, bias, channel, rows, y, out):
     """The lines at height y of as many output maps as `rows` says, 1, 4 or 5, from that channel on."""
     _, height, width, batch = out.shape
@@ -82,9 +67,9 @@ def convolve_lines(maps, offsets, weights, bias, channel, rows, y, out):
             weighted_sums(1, flat_maps, at, offsets, weights, bias, channel, flat_out, to, apart)
 
 
-@inner
+@compiled
 def short_lines(flat_maps, line, offsets, weights, bias, channel, rows, y, out):
-    """The same, one place that the kernel looks at after the other."""
+    """The same as a plain loop: for each output map, one of the window's places after the other."""
     for c in range(channel, channel + rows):
         values = out[c, y].reshape(-1)
         for n in range(len(values)):
@@ -95,9 +80,9 @@ def short_lines(flat_maps, line, offsets, weights, bias, channel, rows, y, out):
                 values[n] += weight * there[n]
 
 
-@inner
+@compiled
 def window(shape, size):
-    """Where in maps [I, H, W, N] the I * size * size numbers lie that a kernel looks at, counted from the first one."""
+    """Where in maps [I, H, W, N] the I * size * size numbers of a window lie, counted from its first one."""
     inputs, height, width, batch = shape
     offsets, k = np.empty(inputs * size * size, np.intp), 0
     for i in range(inputs):
@@ -108,59 +93,63 @@ def window(shape, size):
     return offsets
 
 
-@inner
-def forward_weights(kernels):
-    """Kernels [O, I, size, size] as `convolve` takes them, [I * size * size, O]."""
-    outputs, inputs, size, _ = kernels.shape
+@compiled
+def forward_weights(weight):
+    """A weight [O, I, size, size] as `convolve` takes it, [I * size * size, O]."""
+    outputs, inputs, size, _ = weight.shape
     weights = np.empty((inputs * size * size, outputs), np.float32)
     for o in range(outputs):
         for i in range(inputs):
             for y in range(size):
                 for x in range(size):
-                    weights[(i * size + y) * size + x, o] = kernels[o, i, y, x]
+                    weights[(i * size + y) * size + x, o] = weight[o, i, y, x]
     return weights
 
 
-@inner
-def backward_weights(kernels):
+@compiled
+def backward_weights(weight):
     """The same for the gradient: it goes from the outputs to the inputs, through kernels turned by half a turn."""
-    outputs, inputs, size, _ = kernels.shape
+    outputs, inputs, size, _ = weight.shape
     weights = np.empty((outputs * size * size, inputs), np.float32)
     for o in range(outputs):
         for i in range(inputs):
             for y in range(size):
                 for x in range(size):
-                    weights[(o * size + y) * size + x, i] = kernels[o, i, size - 1 - y, size - 1 - x]
+                    weights[(o * size + y) * size + x, i] = weight[o, i, size - 1 - y, size - 1 - x]
     return weights
 
 
-@outer
-def kernel_gradient(maps, gradient, border, out):
-    """The gradient of `convolve`'s kernels, to `out` [O, I, size, size].
+@compiled_parallel
+def weight_gradient(maps, grad_output, padding, grad_weight):
+    """The gradient of `convolve`'s weight, to `grad_weight` [O, I, size, size].
 
-    Maps are [I, H + size - 1, W + size - 1, N]; the gradient of the convolution, [O, H, W, N], has `border` more values
-    on each side. Each row is a task; what they find is added up in their order.
+    Maps are [I, H + size - 1, W + size - 1, N]; `grad_output`, [O, H, W, N], has `padding` more values on each side.
+    Each row is a task; what the rows give is added up in their order.
     """
-    outputs, high, wide, batch = gradient.shape
-    height, width = high - 2 * border, wide - 2 * border
-    flat_maps, flat_gradient, flat_out = maps.reshape(-1), gradient.reshape(-1), out.reshape(-1)
-    offsets = window(maps.shape, out.shape[2])
-    parts = np.empty((height, len(flat_out)), np.float32)
+    outputs, high, wide, batch = grad_output.shape
+    height, width = high - 2 * padding, wide - 2 * padding
+    flat_maps, flat_gradient, total = maps.reshape(-1), grad_output.reshape(-1), grad_weight.reshape(-1)
+    offsets = window(maps.shape, grad_weight.shape[2])
+    parts = np.empty((height, len(total)), np.float32)
     for y in prange(height):
-        of, at = (y + border) * wide * batch + border * batch, y * maps.shape[2] * batch
-        kernel_gradient_of_lines(
+        of, at = (y + padding) * wide * batch + padding * batch, y * maps.shape[2] * batch
+        weight_gradient_of_lines(
             flat_gradient, of, high * wide * batch, flat_maps, at, offsets, width * batch, outputs, parts[y]
         )
-    for k in range(len(flat_out)):
-        flat_out[k] = parts[0, k]
+    for k in range(len(total)):
+        total[k] = parts[0, k]
     for y in range(1, height):
-        for k in range(len(flat_out)):
-            flat_out[k] += parts[y, k]
+        for k in range(len(total)):
+            total[k] += parts[y, k]
 
 
-@inner
-def kernel_gradient_of_lines(gradient, of, apart, maps, at, offsets, count, outputs, out):
-    """What one row of maps adds to the kernels' gradient, to `out` [O * K], from a line of each output's gradient."""
+@compiled
+def weight_gradient_of_lines(gradient, of, apart, maps, at, offsets, count, outputs, out):
+    """What one row of maps adds to the weight's gradient, to `out` [O * K], from a line of each output's gradient.
+
+    `gradient` and `maps` are flat. The outputs' lines of `count` numbers begin at `of` and lie `apart`; the row's first
+    window begins at `at`.
+    """
     columns, whole = len(offsets), count // LANES * LANES
     places = PRODUCTS if columns >= PRODUCTS else 1
     rows = 2 if outputs >= 2 and places > 1 else 1
@@ -183,42 +172,43 @@ def kernel_gradient_of_lines(gradient, of, apart, maps, at, offsets, count, outp
                 out[o * columns + k] += gradient[of + o * apart + n] * maps[at + offsets[k] + n]
 
 
-@inner
-def bordered_line(out, y, border):
-    """Of a map [H + 2 * border, W + 2 * border, N] the line y without its border, which is set to 0 around it."""
-    if border:
-        height = len(out) - 2 * border
-        clear(out, y + border, y + border + 1, 0, border)
-        clear(out, y + border, y + border + 1, out.shape[1] - border, out.shape[1])
+@compiled
+def conv1x1_forward(maps, weight, bias, out):
+    """A 1x1 convolution of maps [I, H, W, N] with a weight [O, I, 1, 1] and a bias [O] to `out` [O, H, W, N]."""
+    convolve(maps, forward_weights(weight), bias, weight.shape[2], out)
+
+
+@compiled
+def conv1x1_backward(grad_output, maps, weight, grad_input, grad_weight, grad_bias):
+    """From the gradient of what `conv1x1_forward` gave, those of its maps, weight and bias."""
+    weight_gradient(maps, grad_output, 0, grad_weight)
+    zeros = np.zeros(weight.shape[1], np.float32)
+    convolve(grad_output, backward_weights(weight), zeros, weight.shape[2], grad_input)
+    for o in range(len(grad_output)):
+        line, total = grad_output[o].reshape(-1), ZERO
+        for n in range(len(line)):
+            total += line[n]
+        grad_bias[o] = total
+
+
+@compiled
+def padded_line(out, y, padding):
+    """Line y of a map [H + 2 * padding, W + 2 * padding, N], without its padding, which is set to 0 around it."""
+    if padding:
+        height = len(out) - 2 * padding
+        clear(out, y + padding, y + padding + 1, 0, padding)
+        clear(out, y + padding, y + padding + 1, out.shape[1] - padding, out.shape[1])
         if y == 0:
-            clear(out, 0, border, 0, out.shape[1])
+            clear(out, 0, padding, 0, out.shape[1])
         if y == height - 1:
-            clear(out, height + border, len(out), 0, out.shape[1])
-    return out[y + border, border : out.shape[1] - border]
+            clear(out, height + padding, len(out), 0, out.shape[1])
+    return out[y + padding, padding : out.shape[1] - padding]
 
 
-@inner
+@compiled
 def clear(maps, top, bottom, left, right):
     """Zeros in these rows and columns of a map [H, W, N]."""
     for y in range(top, bottom):
         for x in range(left, right):
             for n in range(maps.shape[2]):
                 maps[y, x, n] = ZERO
-
-
-@inner
-def pointwise(maps, kernels, bias, out):
-    """A 1x1 convolution of maps [I, H, W, N] with kernels [O, I, 1, 1] and bias [O] to `out` [O, H, W, N]."""
-    convolve(maps, forward_weights(kernels), bias, kernels.shape[2], out)
-
-
-@inner
-def pointwise_gradient(gradient, maps, kernels, border, of_maps, of_kernels, of_bias):
-    """From the gradient of what `pointwise` gave, with no border, those of all it had."""
-    kernel_gradient(maps, gradient, border, of_kernels)
-    convolve(gradient, backward_weights(kernels), np.zeros(kernels.shape[1], np.float32), kernels.shape[2], of_maps)
-    for o in range(len(gradient)):
-        line, total = gradient[o].reshape(-1), ZERO
-        for n in range(len(line)):
-            total += line[n]
-        of_bias[o] = total

@@ -1,4 +1,7 @@
-"""Layers of maps [C, H, W, N], float32, on a CPU: their arrays, and which loops of `common.cpu_kernels.convolution` compute them."""
+"""The layers that a chain can have: for each, its arrays in CHWN layout, and the loops that compute it.
+
+All arrays of maps are float32, [C, H, W, N].
+"""
 
 import numpy as np
 import torch
@@ -8,147 +11,187 @@ from common.cpu_kernels import batchnorm, convolution, pooling
 
 
 class Layer:
-    """What a chain needs to know of a layer; each class adds `forward` and `backward`, which make the calls."""
+    """What an execution plan needs to know of a layer; each class adds a `forward` and a `backward`."""
 
     padding = 0  # the zeros that it wants around its maps
-    gives_border = False  # whether it can put zeros around what it fills, for the next one's convolution
+    pads_output = False  # whether it can put zeros around what it fills, for the next layer
 
-    def parameters(self) -> list[nn.Parameter]:
-        """Those whose gradients it computes."""
+    def parameters(self) -> list[Tensor]:
+        """Those that it has at this moment and computes the gradients of."""
         return []
 
     def buffers(self) -> list[Tensor]:
-        """Other tensors that it reads and writes."""
+        """Other tensors that it reads and writes, at this moment."""
         return []
 
-    def dropout(self) -> tuple[float, float]:
-        """The shares that Dropout and Dropout2d drop."""
-        return 0.0, 0.0
+    def settings(self) -> tuple[float, ...]:
+        """Numbers that may change from step to step; the calls read them from an array."""
+        return ()
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+        """The shape [C, H, W, N] that maps of that shape become; None where PyTorch's layer would raise an error."""
+        raise NotImplementedError
 
 
 class Convolution(Layer):
-    """A 3x3 or 1x1 convolution; alone, without what a `Block` adds, it must be 1x1."""
+    """A 3x3 or 1x1 convolution; alone, without what `ConvReluBatchNorm` adds, it must be 1x1."""
 
-    def __init__(self, convolution: nn.Conv2d):
-        """See the class."""
-        self.convolution, self.padding = convolution, convolution.padding[0]
+    def __init__(self, module: nn.Conv2d):
+        self.module, self.padding, self.size = module, module.padding[0], module.kernel_size[0]
 
-    def parameters(self) -> list[nn.Parameter]:
-        """The kernels and, if there is one, the bias."""
-        return [*self.convolution.parameters()]
+    def parameters(self) -> list[Tensor]:
+        """The weight, and a bias if there is one."""
+        weight, bias = self._weight_and_bias()
+        return [weight] if bias is None else [weight, bias]
 
-    def forward(self, maps: np.ndarray, _border: int, _seed: np.ndarray) -> tuple:
-        """The call, what it fills [O, H, W, N], and what the way back needs.
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+        """See `Layer`."""
+        weight, _ = self._weight_and_bias()
+        height, width = (length + 2 * self.padding - self.size + 1 for length in shape[1:3])
+        fits = shape[0] == weight.shape[1] and min(height, width) > 0
+        return (len(weight), height, width, shape[3]) if fits else None
 
-        Maps [I, H, W, N] have the zeros around them that the layer wants, and so many as `border` says come around what
-        it fills, if it gives some; the seed says what dropout drops.
+    def forward(self, maps: np.ndarray, _padding: int, _settings: np.ndarray, _seed: np.ndarray) -> tuple:
+        """The call that computes the layer, the array that it fills, [O, H, W, N], and what `backward` needs.
+
+        A call is a function and its arguments. `maps` [I, H, W, N] have the zeros around them that the layer wants.
+        Where the layer `pads_output`, `padding` zeros come around what it fills. `settings` are the layer's numbers,
+        and `seed` says what dropout drops: both are filled in before each call.
         """
-        weights, bias = self._arrays()
-        out = empty(len(weights), *maps.shape[1:])
-        return (convolution.pointwise, (maps, weights, bias, out)), out, (maps, weights)
+        weight, bias = self._arrays()
+        out = empty(len(weight), *maps.shape[1:])
+        return (convolution.conv1x1_forward, (maps, weight, bias, out)), out, (maps, weight)
 
-    def backward(self, gradient: np.ndarray, results: list[np.ndarray], _wanted: bool, kept: tuple) -> tuple:
-        """The call, and the gradient of the maps that it fills, from that of `out` without its border.
+    def backward(self, grad_output: np.ndarray, grads: list[np.ndarray], _input_grad: bool, kept: tuple) -> tuple:
+        """The call that computes the gradients, and the array for that of the maps, without their padding.
 
-        `results` get the gradients of the parameters. Where the maps' is not wanted, it may be left out.
+        `grad_output` is the gradient of what `forward` fills, without padding; `grads` get the parameters' gradients.
+        Unless `input_grad`, that of the maps may be left out. `kept` is what `forward` says that this needs.
         """
-        of_kernels, *of_bias = results
-        of_maps, of_bias = empty(*kept[0].shape), of_bias or [np.empty(len(gradient), np.float32)]
-        return (convolution.pointwise_gradient, (gradient, *kept, 0, of_maps, of_kernels, *of_bias)), of_maps
+        maps, weight = kept
+        grad_weight, *grad_bias = grads
+        grad_input, (grad_bias,) = empty(*maps.shape), grad_bias or [np.empty(len(grad_output), np.float32)]
+        arguments = grad_output, maps, weight, grad_input, grad_weight, grad_bias
+        return (convolution.conv1x1_backward, arguments), grad_input
+
+    def _weight_and_bias(self) -> tuple[Tensor, Tensor | None]:
+        parameters = self.module._parameters  # ten times as fast as the module's attributes
+        return parameters["weight"], parameters["bias"]
 
     def _arrays(self) -> tuple[np.ndarray, np.ndarray]:
-        """The kernels and the bias, or zeros."""
-        weights, bias = self.convolution.weight, self.convolution.bias
-        return _array(weights), np.zeros(len(weights), np.float32) if bias is None else _array(bias)
+        """The weight and the bias, or zeros."""
+        weight, bias = self._weight_and_bias()
+        return _array(weight), np.zeros(len(weight), np.float32) if bias is None else _array(bias)
 
 
 class ConvReluBatchNorm(Convolution):
-    """A convolution, then ReLU, Dropout, BatchNorm and Dropout2d: `common.cpu_kernels.batchnorm.conv_relu_bn_forward`."""
+    """A convolution, then ReLU, Dropout, BatchNorm and Dropout2d, as one: see `common.cpu_kernels.batchnorm`."""
 
-    gives_border = True
+    pads_output = True
 
-    def __init__(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d, dropouts: list[nn.Module]):
+    def __init__(self, module: nn.Conv2d, norm: nn.BatchNorm2d, dropouts: list[nn.Module]):
         """`dropouts` are the nn.Dropout and the nn.Dropout2d, if there are any."""
-        super().__init__(convolution)
-        self.norm, self.dropouts = norm, dropouts
+        super().__init__(module)
+        self.norm = norm
+        self.dropout = next((layer for layer in dropouts if not isinstance(layer, nn.Dropout2d)), None)
+        self.dropout2d = next((layer for layer in dropouts if isinstance(layer, nn.Dropout2d)), None)
 
-    def parameters(self) -> list[nn.Parameter]:
-        """The kernels, a bias if there is one, BatchNorm's weight and bias."""
-        return [*super().parameters(), self.norm.weight, self.norm.bias]
+    def parameters(self) -> list[Tensor]:
+        """The convolution's, then BatchNorm's weight and bias."""
+        parameters = self.norm._parameters
+        return [*super().parameters(), parameters["weight"], parameters["bias"]]
 
     def buffers(self) -> list[Tensor]:
         """BatchNorm's running mean and variance, and its count of batches."""
-        return [self.norm.running_mean, self.norm.running_var, self.norm.num_batches_tracked]
+        buffers = self.norm._buffers
+        return [buffers["running_mean"], buffers["running_var"], buffers["num_batches_tracked"]]
 
-    def dropout(self) -> tuple[float, float]:
-        """See `Layer`."""
-        shares = [0.0, 0.0]
-        for layer in self.dropouts:
-            shares[isinstance(layer, nn.Dropout2d)] += layer.p
-        return tuple(shares)
+    def settings(self) -> tuple[float, ...]:
+        """What `common.cpu_kernels.batchnorm` calls so."""
+        shares = (layer.p if layer else 0.0 for layer in (self.dropout, self.dropout2d))
+        return (self.norm.momentum, self.norm.eps, *shares)
 
-    def forward(self, maps: np.ndarray, border: int, seed: np.ndarray) -> tuple:
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+        """See `Layer`: BatchNorm wants as many channels as it has weights, and in each more than one value."""
+        shape = super().output_shape(shape)
+        fits = shape and shape[0] == len(self.norm._parameters["weight"]) and shape[1] * shape[2] * shape[3] > 1
+        return shape if fits else None
+
+    def forward(self, maps: np.ndarray, padding: int, settings: np.ndarray, seed: np.ndarray) -> tuple:
         """As a `Convolution`'s."""
-        weights, bias = self._arrays()
-        norm, (outputs, _, size, _), (_, height, width, batch) = self.norm, weights.shape, maps.shape
-        of_norm = tuple(map(_array, (norm.weight, norm.bias, *self.buffers())))
-        before = empty(outputs, height - size + 1, width - size + 1, batch)
-        out = with_border(before.shape, border)
-        statistics, dropout = np.empty((2, outputs)), np.array(self.dropout())
-        inputs = maps, weights, bias, of_norm, norm.momentum, norm.eps, dropout, seed, border
-        call = batchnorm.conv_relu_bn_forward, (*inputs, before, out, statistics)
-        return call, out, (maps, weights, before, of_norm[0], statistics, dropout, seed)
+        weight, bias = self._arrays()
+        norm = tuple(map(_array, (*self.parameters()[-2:], *self.buffers())))
+        outputs, height, width, batch = len(weight), *(n - self.size + 1 for n in maps.shape[1:3]), maps.shape[3]
+        normalised = empty(outputs, height, width, batch)
+        out, statistics = with_padding(normalised.shape, padding), np.empty((2, outputs))
+        arguments = maps, weight, bias, norm, settings, seed, padding, normalised, out, statistics
+        return (
+            (batchnorm.conv_relu_bn_forward, arguments),
+            out,
+            (maps, weight, normalised, norm[0], settings, seed, statistics),
+        )
 
-    def backward(self, gradient: np.ndarray, results: list[np.ndarray], wanted: bool, kept: tuple) -> tuple:
-        """As a `Convolution`'s. Of what `forward` kept, one array may be overwritten: the gradient."""
-        maps, weights, before, *_ = kept
-        outputs, inputs, size, _ = weights.shape
-        border = size - 1 - self.padding if wanted else 0  # with these, a convolution turns it into the inputs'
-        after = with_border(before.shape, border) if border else gradient  # in the same place: half the memory
+    def backward(self, grad_output: np.ndarray, grads: list[np.ndarray], input_grad: bool, kept: tuple) -> tuple:
+        """As a `Convolution`'s; the call may overwrite `grad_output`."""
+        maps, weight, normalised, *_ = kept
+        padding = self.size - 1 - self.padding if input_grad else 0  # so padded, it is convolved to the maps' gradient
+        in_place = not padding  # which takes half the memory
+        grad_convolved = grad_output if in_place else with_padding(normalised.shape, padding)
         height, width = (length - 2 * self.padding for length in maps.shape[1:3])
-        of_maps = empty(inputs if wanted else 0, height, width, maps.shape[3])
-        of_kernels, *of_bias, of_weight, of_shift = results
-        sums = of_weight, of_shift, *(of_bias or [np.empty(outputs, np.float32)])
-        arguments = gradient, *kept, border, (after, of_maps, of_kernels), sums
-        return (batchnorm.conv_relu_bn_backward, arguments), of_maps
+        grad_input = empty(weight.shape[1] if input_grad else 0, height, width, maps.shape[3])
+        grad_weight, *grad_bias, grad_norm_weight, grad_norm_bias = grads
+        of_channels = grad_norm_weight, grad_norm_bias, *(grad_bias or [np.empty(len(weight), np.float32)])
+        arguments = grad_output, *kept, padding, (grad_convolved, grad_input, grad_weight), of_channels
+        return (batchnorm.conv_relu_bn_backward, arguments), grad_input
 
 
 class MaxPool(Layer):
     """The largest of each 2x2 values; an odd last row or column is left out."""
 
-    gives_border = True
+    pads_output = True
 
-    def forward(self, maps: np.ndarray, border: int, _seed: np.ndarray) -> tuple:
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+        """See `Layer`."""
+        return _pooled(shape, 2)
+
+    def forward(self, maps: np.ndarray, padding: int, _settings: np.ndarray, _seed: np.ndarray) -> tuple:
         """As a `Convolution`'s, to [C, H // 2, W // 2, N]."""
-        channels, height, width, batch = maps.shape
-        index = np.empty((channels, height // 2, width // 2, batch), np.uint8)
-        out = with_border(index.shape, border)
-        return (pooling.pool, (maps, border, out, index)), out, (index, maps.shape)
+        index = np.empty(_pooled(maps.shape, 2), np.uint8)
+        out = with_padding(index.shape, padding)
+        return (pooling.max_pool_forward, (maps, padding, out, index)), out, (index, maps.shape)
 
-    def backward(self, gradient: np.ndarray, _results: list, _wanted: bool, kept: tuple) -> tuple:
+    def backward(self, grad_output: np.ndarray, _grads: list, _input_grad: bool, kept: tuple) -> tuple:
         """As a `Convolution`'s: the gradient goes to the value that was the largest."""
         index, shape = kept
-        out = empty(*shape)
-        return (pooling.pool_gradient, (gradient, index, out)), out
+        grad_input = empty(*shape)
+        return (pooling.max_pool_backward, (grad_output, index, grad_input)), grad_input
 
 
 class AveragePool(Layer):
     """The mean of each size x size values; rows and columns that are too many for that are left out."""
 
     def __init__(self, size: int):
-        """See the class."""
         self.size = size
 
-    def forward(self, maps: np.ndarray, _border: int, _seed: np.ndarray) -> tuple:
-        """As a `Convolution`'s, to [C, H // size, W // size, N]."""
-        channels, height, width, batch = maps.shape
-        out = empty(channels, height // self.size, width // self.size, batch)
-        return (pooling.average, (maps, self.size, out)), out, (maps.shape,)
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+        """See `Layer`."""
+        return _pooled(shape, self.size)
 
-    def backward(self, gradient: np.ndarray, _results: list, _wanted: bool, kept: tuple) -> tuple:
+    def forward(self, maps: np.ndarray, _padding: int, _settings: np.ndarray, _seed: np.ndarray) -> tuple:
+        """As a `Convolution`'s, to [C, H // size, W // size, N]."""
+        out = empty(*_pooled(maps.shape, self.size))
+        return (pooling.average_pool_forward, (maps, self.size, out)), out, (maps.shape,)
+
+    def backward(self, grad_output: np.ndarray, _grads: list, _input_grad: bool, kept: tuple) -> tuple:
         """As a `Convolution`'s: each value gets its share."""
-        out = empty(*kept[0])
-        return (pooling.average_gradient, (gradient, self.size, out)), out
+        grad_input = empty(*kept[0])
+        return (pooling.average_pool_backward, (grad_output, self.size, grad_input)), grad_input
+
+
+def _pooled(shape: tuple[int, ...], size: int) -> tuple[int, ...] | None:
+    """The shape of maps after a pool of size x size values; None where there is no such square."""
+    channels, height, width, batch = shape
+    return (channels, height // size, width // size, batch) if min(height, width) >= size else None
 
 
 def _array(tensor: Tensor) -> np.ndarray:
@@ -161,7 +204,7 @@ def empty(*shape: int) -> np.ndarray:
     return torch.empty(shape).numpy()
 
 
-def with_border(shape: tuple, border: int) -> np.ndarray:
+def with_padding(shape: tuple, padding: int) -> np.ndarray:
     """Zeros for maps [C, H, W, N] and so many more on each side."""
     channels, height, width, batch = shape
-    return torch.zeros(channels, height + 2 * border, width + 2 * border, batch).numpy()
+    return torch.zeros(channels, height + 2 * padding, width + 2 * padding, batch).numpy()

@@ -1,4 +1,4 @@
-"""The innermost loops of `common.cpu_kernels.convolution`: blocks of sums that stay in the processor's registers until they are done.
+"""The innermost loops of a convolution: blocks of sums that stay in the processor's registers until they are done.
 
 A core with AVX-512 can multiply and add 32 numbers in a cycle, but load only 32. A loop that loads two numbers for each
 product therefore computes at half the speed, and one that also loads and stores the sum at less. A block of sums needs
@@ -8,17 +8,13 @@ it is written out, in LLVM's own instructions (https://llvm.org/docs/LangRef.htm
 Multiplication" (Goto and van de Geijn, 2008) has the idea.
 """
 
-import numba
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-# LLVM avoids AVX-512's widest vectors, since early processors slowed down for them; here they are up to twice as fast.
-if not numba.config.CPU_FEATURES:  # NUMBA_CPU_FEATURES would set them
-    numba.config.CPU_NAME = binding.get_host_cpu_name()
-    numba.config.CPU_FEATURES = binding.get_host_cpu_features().flatten() + ",-prefer-256-bit"
+from common.cpu_kernels import compiler
 
-WIDE = "+avx512f" in numba.config.CPU_FEATURES  # 32 registers of 16 numbers; elsewhere LLVM splits the vectors of 8
+WIDE = "+avx512f" in compiler.CPU_FEATURES  # 32 registers of 16 numbers; elsewhere LLVM splits the vectors of 8
 LANES, VECTORS = (16, 4) if WIDE else (8, 2)
 AT_ONCE = LANES * VECTORS  # so many numbers of a line `weighted_sums` computes
 PRODUCTS = 9 if WIDE else 3  # of so many places with a line it pays to ask `dot_products` for the products, at once

@@ -22,15 +22,23 @@ UNCHANGED = Augmentation()
 
 
 def classic_loader(
-    images: Tensor, labels: Tensor, batch_size: int, *, augmentation=UNCHANGED, shuffle=False, seed=0, workers=0
+    images: Tensor,
+    labels: Tensor,
+    batch_size: int,
+    *,
+    augmentation=UNCHANGED,
+    shuffle=False,
+    seed=0,
+    workers=0,
+    classes=10,
 ) -> DataLoader:
     """A DataLoader over uint8 images [N, S, S] and int64 labels [N], augmented as the sources do it.
 
-    Its batches are float32 images [B, 1, S, S], normalised, and int64 labels [B]. `seed` governs the order, and with
-    workers also the augmentation; without workers torchvision draws from torch's global generator. Raises ValueError
-    for arguments that do not fit together.
+    Both may be tensors or NumPy arrays; labels are from 0 to `classes` - 1. Its batches are float32 images
+    [B, 1, S, S], normalised, and int64 labels [B]. `seed` governs the order, and with workers also the augmentation;
+    without workers torchvision draws from torch's global generator. Raises ValueError for arguments that do not fit.
     """
-    _check(images, labels, batch_size, augmentation)
+    images, labels = _checked(images, labels, batch_size, augmentation, classes)
     dataset = DigitDataset(images, labels, image_transform(augmentation, images.shape[-1]))
     generator, stay = torch.Generator().manual_seed(seed), workers > 0  # workers that stay start once, not every epoch
     return DataLoader(dataset, batch_size, shuffle, num_workers=workers, persistent_workers=stay, generator=generator)
@@ -40,7 +48,7 @@ class DigitDataset(Dataset):
     """Pairs (transformed image, label) of uint8 images [N, S, S]; `decode` makes the PIL image that is transformed."""
 
     def __init__(self, images: Tensor, labels: Tensor, transform):
-        """See the class."""
+        """`transform` makes a tensor [1, S, S] of a PIL image."""
         self.images, self.labels, self.transform = images.cpu().numpy(), labels.tolist(), transform
         self.decode = Image.fromarray
 
@@ -71,17 +79,26 @@ def image_transform(augmentation: Augmentation, side: int) -> transforms.Compose
 class InMemoryLoader:
     """Batches of a set that lives on `device`: one gather, the crop, one warp and one normalisation for each.
 
-    Takes uint8 images [N, S, S] and int64 labels [N]; gives float32 images [B, 1, S, S], normalised, and int64 labels
-    [B], both on the device; the last batch may be short. Each iteration is an epoch with new draws. They come from a
-    CPU generator of its own, so they depend on `seed` alone, not on the device or on torch's global generator. Raises
-    ValueError for arguments that do not fit together.
+    Takes uint8 images [N, S, S] and int64 labels [N], as tensors or NumPy arrays. Gives float32 images [B, 1, S, S],
+    normalised, and int64 labels [B], both on the device; the last batch may be short. Each iteration is an epoch with
+    new draws. They come from a CPU generator of its own, so they depend on `seed` alone, not on the device or on
+    torch's global generator. Raises ValueError for arguments that do not fit together.
     """
 
     def __init__(
-        self, images: Tensor, labels: Tensor, batch_size, *, augmentation=UNCHANGED, shuffle=False, seed=0, device="cpu"
+        self,
+        images: Tensor,
+        labels: Tensor,
+        batch_size: int,
+        *,
+        augmentation=UNCHANGED,
+        shuffle=False,
+        seed=0,
+        device="cpu",
+        classes=10,
     ):
-        """See the class."""
-        _check(images, labels, batch_size, augmentation)
+        """Labels are from 0 to `classes` - 1."""
+        images, labels = _checked(images, labels, batch_size, augmentation, classes)
         self.images, self.labels, self.total = images.to(device), labels.to(device), len(labels)
         self.batch_size, self.augmentation, self.shuffle = batch_size, augmentation, shuffle
         self.generator = torch.Generator().manual_seed(seed)
@@ -123,14 +140,20 @@ def _positions(mask: Tensor, size: int, device) -> tuple[Tensor, ...]:
     return (mask.nonzero().squeeze(1) % size).to(device).split(counts)
 
 
-def _check(images: Tensor, labels: Tensor, batch_size: int, augmentation: Augmentation) -> None:
+def _checked(images, labels, batch_size: int, augmentation: Augmentation, classes: int) -> tuple[Tensor, Tensor]:
+    """Images and labels as tensors; raises ValueError for arguments that do not fit together."""
+    images, labels = torch.as_tensor(images), torch.as_tensor(labels)
     if images.dtype != torch.uint8 or images.ndim != 3 or images.shape[1] != images.shape[2]:
         raise ValueError(f"Images must be uint8 of shape [N, S, S], not {images.dtype} of {list(images.shape)}.")
-    if labels.dtype != torch.int64 or labels.ndim != 1:
+    if labels.is_floating_point() or labels.is_complex() or labels.ndim != 1:
         raise ValueError(f"Labels must be int64 of shape [N], not {labels.dtype} of {list(labels.shape)}.")
     if len(images) != len(labels) or len(labels) == 0:
         raise ValueError(f"There must be one label an image, and one image or more, not {len(images)}, {len(labels)}.")
+    labels = labels.to(torch.int64)
+    if wrong := labels[(labels < 0) | (labels >= classes)].tolist():
+        raise ValueError(f"Labels must be from 0 to {classes - 1}, and {len(wrong)} are not, such as {wrong[0]}.")
     if batch_size < 1:
         raise ValueError(f"A batch must hold at least one image, not {batch_size}.")
     if augmentation.crop_probability and not 1 <= augmentation.crop_size <= images.shape[-1]:
         raise ValueError(f"Images of side {images.shape[-1]} have no central crop of side {augmentation.crop_size}.")
+    return images, labels

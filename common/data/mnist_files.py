@@ -28,6 +28,10 @@ MD5 = {
     "t10k-images-idx3-ubyte": {"": "2646ac647ad5339dbf082846283269ea", ".gz": "9fb629c4189551a2d022fa330f9573f3"},
     "t10k-labels-idx1-ubyte": {"": "27ae3e4e09519cfbb04c329615203637", ".gz": "ec29112dd5afa0611ce80d1b7f02629c"},
 }
+FORMS = (  # that `_read` takes
+    "The files may be named train-images-idx3-ubyte or train-images.idx3-ubyte, gzipped (.gz) or not, and lie in the "
+    "folder itself, in raw or in MNIST/raw."
+)
 LARGEST = 50_000_000  # bytes; the training images, the largest of the files, have 47,040,016
 PATIENCE_SECONDS = 4.0  # without a new byte, before a try counts as failed
 LOOKS = 8  # in that time; the time between two is all that a laptop's sleep can take from it
@@ -58,7 +62,7 @@ def mnist_files() -> dict[str, bytes]:
         raise UserError(f"MNIST_DIR is {folder}, which cannot be read ({reason}); mend or unset it.") from None
     contents, faults = _survey(folder)
     if faults:
-        raise UserError(f"MNIST_DIR is {folder}, but {', '.join(faults.values())}; mend or unset it.")
+        raise UserError(f"MNIST_DIR is {folder}, but {', '.join(faults.values())}; mend or unset it. {FORMS}")
     return contents
 
 
@@ -114,8 +118,10 @@ def _survey(folder):
 
 
 def _read(folder, name):
-    for suffix in ("", ".gz"):
-        path = folder / f"{name}{suffix}"
+    """The checked file of that name, as MNIST's authors, torchvision's folders or pages that write a dot have it."""
+    names = [f"{form}{suffix}" for form in (name, name.replace("-idx", ".idx")) for suffix in ("", ".gz")]
+    for path in (folder / inner / called for inner in ("", "raw", "MNIST/raw") for called in names):
+        suffix = ".gz" if path.suffix == ".gz" else ""
         try:
             with path.open("rb") as file:  # a file that is too large is not read into memory whole
                 return _checked(file.read(LARGEST), name, suffix)

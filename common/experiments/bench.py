@@ -1,8 +1,8 @@
-"""How long an epoch takes, the sources' way and ours, side by side on this machine: `python -m common.experiments.bench`.
+"""How long an epoch takes, the sources' training and ours side by side on this machine: `course.py bench`.
 
-Each measurement is a process of its own, so that nothing one way leaves behind (caches, an allocator's free list)
-helps or hurts another, and the ways take turns, so that a machine that slows down slows all of them. The images are
-random pixels: how long a batch takes does not depend on what is drawn, and the benchmark needs no network.
+Each measurement is a process of its own: nothing that one variant leaves behind (caches, an allocator's free list)
+helps or hurts another. The variants take turns, so that a machine that slows down slows all of them. The images are
+random pixels: how long a batch takes does not depend on what is drawn, and nothing need be downloaded.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from common.system.files import write_atomically
 
 RECORDED = ROOT / "sessions" / "S8" / "bench.json"  # the measurement that the texts quote
 RECORDED_GPU = RECORDED.with_name("bench_gpu.json")
-RECORDED_AMX = RECORDED.with_name("bench_amx.json")  # of a CPU with matrix units, before the batch was innermost
+RECORDED_AMX = RECORDED.with_name("bench_amx.json")  # of a CPU with matrix units; older than the layers in CHWN layout
 GPU_TIMES = 5  # as many batches on a GPU
 BATCHES = {  # how many are timed: a few seconds' worth
     "S5/step1_first_network": 4,
@@ -32,23 +32,19 @@ BATCHES = {  # how many are timed: a few seconds' worth
 
 @dataclass(frozen=True)
 class TrainingVariant:
-    """How an epoch is computed; the defaults are the sources' way. Every way follows the same recipe."""
+    """How an epoch is computed; the defaults are the sources'. Every variant follows the same recipe."""
 
-    loader: str = (
-        "DataLoader"  # or "cached", "no DataLoader" (common.experiments.variants), "in memory" (common.data.loaders)
-    )
+    loader: str = "DataLoader"  # or "cached", "no DataLoader", "in memory" (`variants.make_loader`)
     read_each_batch: bool = True  # the sources print the loss and the accuracy after every batch
-    keep_memory: bool = False
-    fast_dropout: bool = False
-    pieces: bool = False
-    channels_innermost: bool | str = (
-        False  # or "where it helps": where `common.training.acceleration.optimize_memory_layout` expects it to
-    )
-    batch_innermost: bool = False  # where the network is one for `common.cpu_kernels.chwn`
-    fused_optimizer: bool | str = False  # or "with the batch innermost", as `common.training.loops.fit` has it
-    precision: str = "float32"
-    compiled: bool = False
-    captured: bool = False  # the passes replayed as a CUDA graph (`common.training.acceleration.CudaGraphStep`)
+    keep_memory: bool = False  # freed memory stays with the process (`acceleration.keep_memory`)
+    fast_dropout: bool = False  # `common.cpu_kernels.dropout`
+    micro_batches: bool = False  # a large batch in parts that fit the processor's cache
+    channels_last: bool | str = False  # or "where it helps": where `acceleration.optimize_memory_layout` expects it to
+    chwn: bool = False  # the batch last in memory, where `common.cpu_kernels.chwn` supports the network
+    fused_optimizer: bool | str = False  # or "with chwn", as in the lessons' training
+    precision: str = "float32"  # or "bfloat16", or "auto" (`acceleration.precision`)
+    compiled: bool = False  # by torch.compile
+    cuda_graph: bool = False  # the training step replayed as a CUDA graph (`acceleration.CudaGraphStep`)
     device: str = "cpu"
     workers: int = 0  # processes that make the DataLoader's images
 
@@ -56,22 +52,20 @@ class TrainingVariant:
 SOURCES = TrainingVariant()
 IN_MEMORY = TrainingVariant(loader="in memory", read_each_batch=False)
 FLOAT32 = dataclasses.replace(
-    IN_MEMORY, keep_memory=True, fast_dropout=True, pieces=True, channels_innermost="where it helps"
+    IN_MEMORY, keep_memory=True, fast_dropout=True, micro_batches=True, channels_last="where it helps"
 )
-VARIANTS = {  # of each step: the columns of the table; "default" is what `common.training.loops.fit` does
+VARIANTS = {  # of each step: the lines of the table; "default" is how the lessons train
     "sources": SOURCES,
     "float32": FLOAT32,
-    "default": dataclasses.replace(
-        FLOAT32, precision="auto", batch_innermost=True, fused_optimizer="with the batch innermost"
-    ),
+    "default": dataclasses.replace(FLOAT32, precision="auto", chwn=True, fused_optimizer="with chwn"),
     "compiled": dataclasses.replace(FLOAT32, precision="auto", compiled=True),
 }
 GPU_SOURCES = TrainingVariant(device="cuda", workers=4)  # on a GPU such notebooks have four workers, and pinned memory
-GPU_DEFAULT = dataclasses.replace(GPU_SOURCES, loader="in memory", workers=0, read_each_batch=False, captured=True)
-GPU_VARIANTS = {  # the same for a GPU, rung by rung; the last three are tried on top of the default
+GPU_DEFAULT = dataclasses.replace(GPU_SOURCES, loader="in memory", workers=0, read_each_batch=False, cuda_graph=True)
+GPU_VARIANTS = {  # the same for a GPU, one change after the other; the last three are tried on top of the default
     "sources": GPU_SOURCES,
-    "resident": dataclasses.replace(GPU_DEFAULT, read_each_batch=True, captured=False),
-    "unread": dataclasses.replace(GPU_DEFAULT, captured=False),
+    "resident": dataclasses.replace(GPU_DEFAULT, read_each_batch=True, cuda_graph=False),
+    "unread": dataclasses.replace(GPU_DEFAULT, cuda_graph=False),
     "default": GPU_DEFAULT,
     "fused": dataclasses.replace(GPU_DEFAULT, fused_optimizer=True),
     "bfloat16": dataclasses.replace(GPU_DEFAULT, precision="bfloat16"),
@@ -83,7 +77,7 @@ def main(arguments: list[str] | None = None) -> None:
     """The command line: print the table, write the JSON file."""
     about = "How long an epoch takes, the sources' way and ours, side by side on this machine."
     parser = argparse.ArgumentParser(prog="course.py bench", description=about)
-    parser.add_argument("--repeats", type=int, default=3, help="measurements of each way (default: 3)")
+    parser.add_argument("--repeats", type=int, default=3, help="measurements of each variant (default: 3)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="cpu (the default) or cuda")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "bench.json", help="default: runs/bench.json")
     parser.add_argument("--record", action="store_true", help="write sessions/S8/bench.json or bench_gpu.json")
@@ -101,29 +95,29 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def compare(repeats: int, device: str = "cpu") -> dict:
-    """Every step's ways in turn, `repeats` times, and what the machine can do at best."""
+    """Every step's variants in turn, `repeats` times, and what the machine can do at best."""
     steps = {}
     for step, batches in BATCHES.items():
-        ways = ways_of(step, device)
-        runs = {name: [] for name in ways}
+        variants = variants_of(step, device)
+        runs = {name: [] for name in variants}
         for _ in range(repeats):
-            for name, way in ways.items():
-                runs[name].append(measure(step, way, batches if device == "cpu" else GPU_TIMES * batches))
+            for name, variant in variants.items():
+                runs[name].append(measure(step, variant, batches if device == "cpu" else GPU_TIMES * batches))
                 said = f"{step} {name}: {short(runs[name][-1]['seconds'])} s an epoch"
                 print(f"{'measured':<11}{said}", file=sys.stderr)
         steps[step] = {"variants": runs, **least_work(step)}
     return {**machine(device), "steps": steps}
 
 
-def ways_of(step: str, device: str) -> dict[str, TrainingVariant]:
-    """The ways that are compared: all of them for S7, fewer for the others, to save time.
+def variants_of(step: str, device: str) -> dict[str, TrainingVariant]:
+    """The variants that are compared: all of them for S7, fewer for the others, to save time.
 
     A compiler's start takes longer than all other measurements of a step.
     """
     if step.startswith("S7"):
         return VARIANTS if device == "cpu" else GPU_VARIANTS
     if device == "cpu":
-        return {name: way for name, way in VARIANTS.items() if name != "compiled"}
+        return {name: variant for name, variant in VARIANTS.items() if name != "compiled"}
     return {name: GPU_VARIANTS[name] for name in ("sources", "default")}
 
 
@@ -174,14 +168,14 @@ def median(runs: list[dict]) -> float:
     return statistics.median(run["seconds"] for run in runs)
 
 
-def measure(step: str, way: TrainingVariant, batches: int, epochs: int = 1) -> dict:
-    """In a process of its own, what `common.experiments.variants.time_epoch` measures. Raises UserError when it fails."""
-    request = json.dumps({"step": step, "way": dataclasses.asdict(way), "batches": batches, "epochs": epochs})
+def measure(step: str, variant: TrainingVariant, batches: int, epochs: int = 1) -> dict:
+    """What `variants.time_epoch` measures, in a process of its own. Raises UserError when it fails."""
+    request = json.dumps({"step": step, "variant": dataclasses.asdict(variant), "batches": batches, "epochs": epochs})
     command = [sys.executable, "-m", "common.experiments.variants", request]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.stderr.write(done.stderr)
-        raise UserError(f"The measurement of {step}, {way}, failed (see above).")
+        raise UserError(f"The measurement of {step}, {variant}, failed (see above).")
     return json.loads(done.stdout.splitlines()[-1])
 
 

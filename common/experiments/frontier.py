@@ -9,7 +9,7 @@ from pathlib import Path
 from common import models, records
 from common.experiments import time_to_accuracy
 from common.lesson import plots
-from common.models import s7
+from common.models import ours
 from common.recipe import ROOT
 from common.system.files import write_atomically
 
@@ -49,7 +49,7 @@ def points() -> list[Point]:
         if not records.path_of(name).exists() or not records.runs(record := records.load(name)):
             continue
         accuracies = records.summarise(record).accuracies
-        retold = models.NETWORKS[name].__module__ == s7.__name__
+        retold = models.NETWORKS[name].__module__ != ours.__name__
         found.append(Point(name, record["parameters"], accuracies, record["recipe"]["epochs"], retold))
     race = json.loads(time_to_accuracy.RECORDED.read_text(encoding="utf-8"))
     accuracies = tuple(100 * run["correct"] / run["total"] for run in race["ours"])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from common import records
 from common.experiments import bench, frontier, time_to_accuracy
+from common.lesson.notebooks import lessons
 from common.recipe import ROOT
 from common.records import comparison
 from common.system import command_lines
@@ -23,15 +24,19 @@ QUOTED = re.compile(
 def quote(query: str) -> str:
     """The number that a query names, as the texts print it. Raises UserError for a query that makes no sense.
 
-    A query is `STEP [source] QUANTITY [at EPOCH]`: a quantity over the recorded seeds, by the source's protocol where
-    it says so, at the last epoch where it does not say which; for example `S7/block3 source mean at 13`. `wrong` is the
-    mean number of mistakes in 10,000 images, `low` and `high` bound the 95 % interval of the mean, `lowest3` and
-    `lowest5` are the lowest accuracies of any seed in its last epochs, `gap` how far the source's protocol lies above
-    the held-out one, `training` the accuracy on training images as they were seen, `best` the mean of each seed's best
-    epoch, and `flattery` how far that lies above the mean of the last. `bench STEP WAY QUANTITY` is a number of the
-    recorded benchmark: `seconds`, `ratio`, `limit` or `memory` of one of `common.experiments.bench.VARIANTS`; `bench gpu ...` is one of
-    the GPU's, of `GPU_VARIANTS`, and `bench amx ...` one of a CPU's with matrix units. `time_to_accuracy QUANTITY` is a number of the
-    recorded race to 99.40 %, as `common.experiments.time_to_accuracy.figures` names them.
+    A query takes one of three forms:
+
+    - `STEP [source] QUANTITY [at EPOCH]`, a quantity over the recorded seeds, such as `S7/block3 source mean at 13`.
+      Without `source` the runs are held-out ones, without `at` the epoch is the last.
+    - `bench [gpu | amx] STEP VARIANT QUANTITY`, of the recorded benchmark: `seconds`, `ratio`, `limit` or `memory` of a
+      variant in `common.experiments.bench`. `amx` is a CPU with matrix units.
+    - `time_to_accuracy QUANTITY`, of the recorded race to 99.40 %, as `time_to_accuracy.figures` names them.
+
+    Quantities of a step whose names do not explain themselves: `wrong` is the mean number of mistakes in 10,000 images.
+    `low` and `high` bound the 95 % interval of the mean. `lowest3` and `lowest5` are the lowest accuracies of any seed
+    in its last 3 or 5 epochs. `training` is the accuracy on training images as they were seen. `gap` is how far the
+    source's protocol lies above the held-out one. `best` is the mean of each seed's best epoch, and `best_epoch_bias`
+    how far that lies above the mean of the last epochs.
     """
     try:
         return _quoted(query)
@@ -69,7 +74,8 @@ def _quoted(query: str) -> str:
     low, high = comparison.interval(summary.accuracies)
     quotable |= {"low": f"{low:.2f} %", "high": f"{high:.2f} %"}
     quotable |= {f"lowest{last}": f"{comparison.lowest(runs, last):.2f} %" for last in (3, 5)}
-    quotable |= {"best": f"{best:.2f} %", "flattery": f"{best - records.summarise(record, protocol).mean:.2f} points"}
+    bias = best - records.summarise(record, protocol).mean
+    quotable |= {"best": f"{best:.2f} %", "best_epoch_bias": f"{bias:.2f} points"}
     if quantity == "gap":
         return f"{records.summarise(record, 'source').mean - records.summarise(record).mean:.2f} points"
     if quantity not in quotable:
@@ -77,13 +83,13 @@ def _quoted(query: str) -> str:
     return quotable[quantity]
 
 
-def _benchmarked(which: str | None, step: str, way: str, quantity: str) -> str:
+def _benchmarked(which: str | None, step: str, variant: str, quantity: str) -> str:
     forms = {"seconds": "{} seconds", "ratio": "{:.1f} times", "limit": "{:.0f} %", "memory": "{:,.0f} MB"}
     path = {None: bench.RECORDED, "gpu ": bench.RECORDED_GPU, "amx ": bench.RECORDED_AMX}[which]
     result = json.loads(path.read_text(encoding="utf-8"))
-    if way not in result["steps"].get(step, {}).get("variants", {}) or quantity not in forms:
-        raise UserError(f"The recorded benchmark has no number {quantity!r} of {way!r} for the step {step}.")
-    value = bench.figures(result, step, way)[quantity]
+    if variant not in result["steps"].get(step, {}).get("variants", {}) or quantity not in forms:
+        raise UserError(f"The recorded benchmark has no number {quantity!r} of {variant!r} for the step {step}.")
+    value = bench.figures(result, step, variant)[quantity]
     return forms[quantity].format(bench.short(value) if quantity == "seconds" else value)
 
 
@@ -100,8 +106,9 @@ def fill(text: str) -> str:
 
 
 def texts(root: Path = ROOT) -> list[Path]:
-    """The files whose numbers come from records: the READMEs and the lessons."""
-    return [root / "README.md", *sorted(root.glob("sessions/S*/**/README.md")), *sorted(root.glob("sessions/S*/*.py"))]
+    """The files whose numbers come from records: the READMEs, the pages of docs/ and the course's lessons."""
+    pages = [root / "README.md", *sorted(root.glob("docs/*.md")), *sorted(root.glob("sessions/S*/**/README.md"))]
+    return [*pages, *lessons(root / "sessions").values()]
 
 
 def main() -> None:

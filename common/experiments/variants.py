@@ -1,4 +1,4 @@
-"""The ways between the sources' training and ours: one epoch computed in a given `common.experiments.bench.TrainingVariant`, and timed."""
+"""An epoch computed as a `TrainingVariant` of the benchmark says, and timed: the sources' way, ours, and between."""
 
 import json
 import sys
@@ -44,14 +44,11 @@ def augmented_images_per_second(step: str, count: int, workers: int | None) -> f
 def main() -> None:
     """Measure what the one argument asks for, as JSON; print the result as JSON."""
     request = json.loads(sys.argv[1])
-    print(
-        json.dumps(
-            time_epoch(request["step"], TrainingVariant(**request["way"]), request["batches"], request["epochs"])
-        )
-    )
+    variant = TrainingVariant(**request.pop("variant"))
+    print(json.dumps(time_epoch(variant=variant, **request)))
 
 
-def time_epoch(step: str, way: TrainingVariant, batches: int, epochs: int = 1) -> dict:
+def time_epoch(step: str, variant: TrainingVariant, batches: int, epochs: int = 1) -> dict:
     """Seconds for an epoch of 60,000 images, from the last of `epochs` short ones, and the peak memory after each.
 
     `start_seconds` is what the two batches before them took: with a compiler, mostly its own time.
@@ -61,23 +58,23 @@ def time_epoch(step: str, way: TrainingVariant, batches: int, epochs: int = 1) -
     warm_up, count = 2 * recipe.batch_size, batches * recipe.batch_size  # first steps pay for memory and for kernels
     images = torch.randint(0, 256, (warm_up + count, 28, 28), dtype=torch.uint8)
     labels = torch.randint(0, 10, (len(images),))
-    model = models.build(step).to(loops.choose_device(way.device))
-    train, started = trainer(model, recipe, way), time.perf_counter()
-    train(make_loader(way, images[:warm_up], labels[:warm_up], recipe))
+    model = models.build(step).to(loops.choose_device(variant.device))
+    train, started = trainer(model, recipe, variant), time.perf_counter()
+    train(make_loader(variant, images[:warm_up], labels[:warm_up], recipe))
     start_seconds = time.perf_counter() - started
-    loader, megabytes = make_loader(way, images[warm_up:], labels[warm_up:], recipe), []
-    if way.workers:
+    loader, megabytes = make_loader(variant, images[warm_up:], labels[warm_up:], recipe), []
+    if variant.workers:
         for _batch in loader:  # starts the workers, and leaves nothing of theirs to wait for
             pass
     for _ in range(epochs):
         started = time.perf_counter()
         train(loader)
         seconds = time.perf_counter() - started
-        megabytes.append(peak_megabytes(way.device))
+        megabytes.append(peak_megabytes(variant.device))
     return {
         "seconds": seconds * IMAGES / count,
         "start_seconds": start_seconds,
-        "precision": arithmetic(way, step),
+        "precision": arithmetic(variant, step),
         "peak_megabytes": megabytes[-1],
         "megabytes_after_each_epoch": megabytes,
     }
@@ -88,38 +85,51 @@ def recorded_recipe(step: str) -> Recipe:
     return records.recipe_of(step, records.load(step)["recipe"])
 
 
-def options_of(way: TrainingVariant, step: str) -> Options:
-    """The options of a run in this way."""
-    network = step if way.batch_innermost else ""
+def options_of(variant: TrainingVariant, step: str) -> Options:
+    """The options of a run by this variant."""
+    network = step if variant.chwn else ""
     return Options(
-        "auto", None, way.device, "held-out", False, False, Path(), way.precision, way.compiled, network=network
+        data="auto",
+        limit=None,
+        device=variant.device,
+        protocol="held-out",
+        quick=False,
+        resume=False,
+        out=Path(),
+        precision=variant.precision,
+        compile=variant.compiled,
+        network=network,
     )
 
 
-def arithmetic(way: TrainingVariant, step: str) -> str:
-    """The way's precision, with "auto" as `common.training.acceleration` settles it for the step on this machine."""
-    return acceleration.precision(options_of(way, step), torch.device(way.device))
+def arithmetic(variant: TrainingVariant, step: str) -> str:
+    """The variant's precision, "auto" as `common.training.acceleration` settles it for the step on this machine."""
+    return acceleration.precision(options_of(variant, step), torch.device(variant.device))
 
 
-def make_loader(way: TrainingVariant, images: Tensor, labels: Tensor, recipe: Recipe):
-    """Batches of the same distribution, made in the way that `way.loader` names."""
+def make_loader(variant: TrainingVariant, images: Tensor, labels: Tensor, recipe: Recipe):
+    """Batches of the same distribution, made by the loader that `variant.loader` names.
+
+    "DataLoader" is torchvision's usual pipeline, "cached" the same with the images decoded beforehand, "no DataLoader"
+    the same transforms in a plain loop, and "in memory" is `common.data.loaders.InMemoryLoader`.
+    """
     arguments = {"augmentation": recipe.augmentation, "shuffle": True}
-    if way.loader == "in memory":
-        return loaders.InMemoryLoader(images, labels, recipe.batch_size, **arguments, device=way.device)
-    classic = loaders.classic_loader(images, labels, recipe.batch_size, **arguments, workers=way.workers)
-    classic.pin_memory = way.device == "cuda"
-    if way.loader == "DataLoader":
+    if variant.loader == "in memory":
+        return loaders.InMemoryLoader(images, labels, recipe.batch_size, **arguments, device=variant.device)
+    classic = loaders.classic_loader(images, labels, recipe.batch_size, **arguments, workers=variant.workers)
+    classic.pin_memory = variant.device == "cuda"
+    if variant.loader == "DataLoader":
         return classic
     classic.dataset.images = [Image.fromarray(image) for image in images.numpy()]
     classic.dataset.decode = lambda image: image
-    return {"cached": classic, "no DataLoader": Stacked(classic)}[way.loader]
+    return {"cached": classic, "no DataLoader": Stacked(classic)}[variant.loader]
 
 
 class Stacked:
     """The batches of a DataLoader's set without the DataLoader: shuffled, transformed one by one, stacked."""
 
     def __init__(self, classic: DataLoader):
-        """See the class."""
+        """`classic` gives the set and the size of a batch."""
         self.dataset, self.batch_size = classic.dataset, classic.batch_size
 
     def __len__(self) -> int:
@@ -133,28 +143,28 @@ class Stacked:
             yield torch.stack(images), torch.tensor(labels)
 
 
-def trainer(model: nn.Module, recipe: Recipe, way: TrainingVariant):
-    """A function that trains the model for one pass over a loader, in the given way."""
-    if not way.fast_dropout:
+def trainer(model: nn.Module, recipe: Recipe, variant: TrainingVariant):
+    """A function that trains the model for one pass over a loader, as the variant says."""
+    if not variant.fast_dropout:
         use_pytorch_dropout(model)
-    if way.keep_memory:
+    if variant.keep_memory:
         acceleration.keep_memory()
     network = models.of(recipe)
-    is_innermost = way.batch_innermost and arithmetic(way, network) == "float32" and chwn.supports(model)
-    if not is_innermost and way.channels_innermost == "where it helps":
+    is_chwn = variant.chwn and arithmetic(variant, network) == "float32" and chwn.supports(model)
+    if not is_chwn and variant.channels_last == "where it helps":
         acceleration.optimize_memory_layout(model)
-    elif not is_innermost and way.channels_innermost:
+    elif not is_chwn and variant.channels_last:
         model.to(memory_format=torch.channels_last)
-    fused = is_innermost if way.fused_optimizer == "with the batch innermost" else way.fused_optimizer
+    fused = is_chwn if variant.fused_optimizer == "with chwn" else variant.fused_optimizer
     optimizer = torch.optim.SGD(model.parameters(), recipe.lr, recipe.momentum, fused=fused or None)
-    compiled_for = recipe.batch_size if way.compiled else None
-    layers = "chwn" if is_innermost else "library"
-    forward = acceleration.forward(model, arithmetic(way, network), compiled_for, layers)
-    size = acceleration.micro_batch_size(model) if way.pieces else None
+    compiled_for = recipe.batch_size if variant.compiled else None
+    layers = "chwn" if is_chwn else "library"
+    forward = acceleration.forward(model, arithmetic(variant, network), compiled_for, layers)
+    size = acceleration.micro_batch_size(model) if variant.micro_batches else None
     training_step = make_forward_backward(forward, micro_batch_size=size)
-    if way.captured:
+    if variant.cuda_graph:
         training_step = acceleration.CudaGraphStep(model, training_step, recipe.batch_size)
-    if way.read_each_batch:
+    if variant.read_each_batch:
         return lambda loader: sources_epoch(model, loader, optimizer)
     return lambda loader: loops.train_epoch(model, loader, optimizer, training_step)
 

@@ -2,7 +2,7 @@
 
 import inspect
 
-from torch import nn
+from torch import Tensor, nn
 
 from common.models import ours, s5, s6, s7
 from common.recipe import ROOT, Recipe
@@ -39,9 +39,32 @@ NETWORKS = {
 def build(name: str) -> nn.Module:
     """The untrained network of that name, its weights from torch's global generator.
 
-    Raises UserError for a name that there is not.
+    Raises UserError for a name that there is not. The network refuses what is no batch of digits in one sentence.
     """
-    return _named(name)()
+    network = _named(name)()
+    network.register_forward_pre_hook(refuse_other_images)
+    return network
+
+
+def refuse_other_images(network: nn.Module, inputs: tuple) -> None:
+    """A hook before each forward pass: raises UserError unless the network is given the images that it was made for.
+
+    An image of another size would go through a network that ends in a global average, and give an answer that means
+    nothing.
+    """
+    images = inputs[0]
+    if not isinstance(images, Tensor):
+        got = f"a {type(images).__name__}"
+    elif images.shape[1:] == (1, 28, 28) and images.is_floating_point():
+        return
+    else:
+        got = f"{str(images.dtype).removeprefix('torch.')} {list(images.shape)}"
+        if images.shape[-2:] == (28, 28) and images.dim() == 3:
+            got += " (the dimension of the batch or of the channel is missing: images.unsqueeze adds one)"
+    raise UserError(
+        f"{type(network).__name__} takes images as float [B, 1, 28, 28], normalised as common.data's loaders do it, "
+        f"not {got}."
+    )
 
 
 def source(name: str) -> str:

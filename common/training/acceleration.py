@@ -6,7 +6,6 @@ itself, in float32.
 
 import ctypes
 import functools
-import importlib.util
 import logging
 import os
 import shutil
@@ -46,7 +45,7 @@ def choose(model: nn.Module, recipe: Recipe, options: Options, steps_per_epoch: 
     device, steps = next(model.parameters()).device, recipe.epochs * steps_per_epoch
     arithmetic = precision(options, device)
     is_chwn = device.type == "cpu" and arithmetic == "float32" and steps >= MIN_STEPS_CHWN
-    is_chwn = is_chwn and _has_numba() and chwn.supports(model)
+    is_chwn = is_chwn and chwn.supports(model)
     has_compiler = any(map(shutil.which, ("g++", "clang++", "cl")))
     compiled = options.compile and not is_chwn and has_compiler and steps >= MIN_STEPS_COMPILED[arithmetic]
     cuda_graph = device.type == "cuda" and steps >= MIN_STEPS_CUDA_GRAPH
@@ -78,8 +77,6 @@ def make_training_step(
     chosen = chosen or choose(model, recipe, options, steps_per_epoch)
     if options.compile and not chosen.compiled:
         print(f"{'machine':<11}not compiled: {_why_not_compiled(chosen)}")
-    if chosen.layers == "chwn" and not _has_numba():
-        raise UserError("This run was begun with numba, which is missing here; install it or start anew.")
     model.trained_with = chosen  # for the record (`common.records.make`)
     keep_memory()
     if chosen.layers == "library":
@@ -106,8 +103,8 @@ def precision(options: Options, device: torch.device) -> str:
 
 @functools.cache
 def supports_chwn(name: str) -> bool:
-    """Whether the network of that name (`common.models`) can train by `common.cpu_kernels`, and numba is there."""
-    if name not in models.NETWORKS or not _has_numba():
+    """Whether the network of that name (`common.models`) can train by `common.cpu_kernels`, and these can run here."""
+    if name not in models.NETWORKS:
         return False
     with torch.device("meta"):  # draws no random numbers
         return chwn.supports(models.build(name))
@@ -254,10 +251,6 @@ def _keep_compiled_apart() -> None:
 
 def _on_cpu(model: nn.Module) -> bool:
     return next(model.parameters()).device.type == "cpu"
-
-
-def _has_numba() -> bool:
-    return importlib.util.find_spec("numba") is not None
 
 
 @functools.cache

@@ -40,8 +40,8 @@
 # *Before this*: nothing. *After this*: [S6 part 1](../S6/part1_backprop.ipynb), where the one line that we take on
 # trust here, `loss.backward()`, is computed by hand. The [map of the steps](../../README.md#the-map-of-the-steps)
 # shows the whole way. To run it in the cloud: [Colab](https://colab.research.google.com/github/) opens a notebook
-# from your copy of the repository, and the [README](../../README.md#by-hand) has the two lines that install the
-# course there.
+# from your copy of the repository, and the [notes on it](../../docs/machines.md#on-colab) have the two lines that
+# install the course there.
 
 # %% [markdown]
 # ## Target

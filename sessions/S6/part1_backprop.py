@@ -39,7 +39,7 @@
 # [part 2, step 1](part2_step1_dense_head.ipynb), where PyTorch does the derivatives again, 17,920 of them. The
 # [map of the steps](../../README.md#the-map-of-the-steps) shows the whole way. In the cloud:
 # [Colab](https://colab.research.google.com/github/) opens a notebook from your copy of the repository, and the
-# [README](../../README.md#by-hand) has the two lines that install the course there.
+# [notes on it](../../docs/machines.md#on-colab) have the two lines that install the course there.
 
 # %% [markdown]
 # ## Target

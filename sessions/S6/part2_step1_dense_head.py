@@ -38,7 +38,7 @@
 # [step 2](part2_step2_strided.ipynb), a third fewer parameters and no dense layer. All of them are in the
 # [map of the steps](../../README.md#the-map-of-the-steps). To run it in the cloud:
 # [Colab](https://colab.research.google.com/github/) opens a notebook from your copy of the repository, and the
-# [README](../../README.md#by-hand) has the two lines that install the course there.
+# [notes on it](../../docs/machines.md#on-colab) have the two lines that install the course there.
 
 # %% [markdown]
 # ## Target
@@ -309,7 +309,7 @@ print(three_reports(recipe.step, bound=99.40))
 #
 # Read it from left to right. The last epoch was fixed before the run began; it can be lucky or unlucky, and over many
 # seeds that evens out. The best epoch is lucky by definition: over our seeds it is at
-# 99.37 %<!--S6/part2_step1_dense_head best--> on average, which is 0.02 points<!--S6/part2_step1_dense_head flattery-->
+# 99.37 %<!--S6/part2_step1_dense_head best--> on average, which is 0.02 points<!--S6/part2_step1_dense_head best_epoch_bias-->
 # above the last epoch of the same runs, and nothing was learned to earn that. The third column has another flaw:
 # where a run was stopped at all, its number is 99.40 or a little more, whatever the network and whatever the seed.
 # The rule allows no other. All that is measured there is *when*.
@@ -317,7 +317,7 @@ print(three_reports(recipe.step, bound=99.40))
 # You may have expected the middle column to flatter more. Here the low learning rate of the last four epochs keeps
 # them close together, and with two of the three seeds the best is one of them. A network that never lowers its
 # learning rate gives more to pick from: for [the fix of step 2](part2_step2_fixed.ipynb) the best epoch is
-# 0.06 points<!--S6/part2_step2_fixed flattery--> above the last.
+# 0.06 points<!--S6/part2_step2_fixed best_epoch_bias--> above the last.
 
 # %% [markdown]
 # ## The mistakes
@@ -358,7 +358,7 @@ plots.show(plots.confusion(digits.test_labels, predictions), options.out, "confu
 # **What the test set was used for.** Stopping on test accuracy is choosing on the test set: of up to 19 networks the
 # one that read these 10,000 images well is kept. Some of that is skill, some is chance. The test accuracy cannot tell
 # which, because it has already been spent on the choice. Here, picking the best epoch is worth
-# 0.02 points<!--S6/part2_step1_dense_head flattery-->, and picking the best of three seeds as well is worth a good
+# 0.02 points<!--S6/part2_step1_dense_head best_epoch_bias-->, and picking the best of three seeds as well is worth a good
 # deal more: the highest is at 99.42 %<!--S6/part2_step1_dense_head maximum-->, the mean at
 # 99.35 %<!--S6/part2_step1_dense_head mean-->. Compare that with what S6 and S7 argue about, a few hundredths of a
 # point above or below 99.40. The cure costs nothing: fix the epoch and the seed beforehand, or choose on images split
@@ -477,5 +477,5 @@ check("19 epochs", best_above_last(19, 0.05), 0.0922, tolerance=0.002)
 # 3. The run against its targets: 17,920 parameters and 19 epochs are within bounds, and the last epoch's test
 #    accuracy is 99.35 %<!--S6/part2_step1_dense_head mean--> on average over
 #    3<!--S6/part2_step1_dense_head seeds--> seeds, where 99.40 % was asked for.
-# 4. The best epoch of the same runs is 0.02 points<!--S6/part2_step1_dense_head flattery--> higher, and a run that
+# 4. The best epoch of the same runs is 0.02 points<!--S6/part2_step1_dense_head best_epoch_bias--> higher, and a run that
 #    stops at its first 99.40 % reports 99.40 % whatever the network is worth. We report the last epoch.

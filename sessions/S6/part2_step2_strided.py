@@ -40,7 +40,7 @@
 # [the fix](part2_step2_fixed.ipynb), one page long, and then [step 3](part2_step3_global_pooling.ipynb). All of them
 # are in the [map of the steps](../../README.md#the-map-of-the-steps). To run it in the cloud:
 # [Colab](https://colab.research.google.com/github/) opens a notebook from your copy of the repository, and the
-# [README](../../README.md#by-hand) has the two lines that install the course there.
+# [notes on it](../../docs/machines.md#on-colab) have the two lines that install the course there.
 
 # %% [markdown]
 # ## Target

@@ -42,7 +42,7 @@
 # 1](../S7/block1.ipynb), which keeps the pooling and gives the logits a layer of their own. All steps are on the
 # [map](../../README.md#the-map-of-the-steps). To run it in the cloud:
 # [Colab](https://colab.research.google.com/github/) opens a notebook from your copy of the repository, and the
-# [README](../../README.md#by-hand) has the two lines that install the course there.
+# [notes on it](../../docs/machines.md#on-colab) have the two lines that install the course there.
 
 # %% [markdown]
 # ## Target

@@ -42,7 +42,7 @@
 # [S7 block 1](../S7/block1.ipynb), if you read the sessions in their order. All steps are on the
 # [map](../../README.md#the-map-of-the-steps). To run it in the cloud:
 # [Colab](https://colab.research.google.com/github/) opens a notebook from your copy of the repository, and the
-# [README](../../README.md#by-hand) has the two lines that install the course there.
+# [notes on it](../../docs/machines.md#on-colab) have the two lines that install the course there.
 
 # %% [markdown]
 # ## Target
@@ -850,8 +850,8 @@ plots.show(figure, options.out, "margins")
 # more parameters would buy, look at the surest mistakes again, and count those that you would have read.
 #
 # **The end of the run.** Had we reported each seed's best epoch instead of its last, the mean would be
-# 0.02 points<!--S6/part2_step4_under_20k flattery--> higher. In step 1, whose source stopped at the first epoch that
-# reached its target, it would be 0.02 points<!--S6/part2_step1_dense_head flattery-->.
+# 0.02 points<!--S6/part2_step4_under_20k best_epoch_bias--> higher. In step 1, whose source stopped at the first epoch that
+# reached its target, it would be 0.02 points<!--S6/part2_step1_dense_head best_epoch_bias-->.
 #
 # **What the next step changes.** In the order of the sessions it is [S7 block 1](../S7/block1.ipynb), where the
 # budget falls to 8,000 in three blocks and the target has to be met in each of the last epochs. The opposite question

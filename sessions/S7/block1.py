@@ -39,8 +39,8 @@
 # *Before this*: [S6 part 2, step 3](../S6/part2_step3_global_pooling.ipynb), global pooling with 17,118 parameters.
 # *After this*: [block 2](block2.ipynb), the same recipe with fewer than half of the parameters. The [map of the steps](../../README.md#the-map-of-the-steps)
 # shows the whole way. To run it in the cloud: [Colab](https://colab.research.google.com/github/) opens a notebook
-# from your copy of the repository, and the [README](../../README.md#by-hand) has the two lines that install the
-# course there.
+# from your copy of the repository, and the [notes on it](../../docs/machines.md#on-colab) have the two lines that
+# install the course there.
 
 # %% [markdown]
 # ## Target

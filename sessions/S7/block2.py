@@ -40,7 +40,7 @@
 # *Before this*: [block 1](block1.ipynb). *After this*: [block 3](block3.ipynb), this network with another recipe. The
 # [map of the steps](../../README.md#the-map-of-the-steps) shows the whole way. To run it in the cloud:
 # [Colab](https://colab.research.google.com/github/) opens a notebook from your copy of the repository, and the
-# [README](../../README.md#by-hand) has the two lines that install the course there.
+# [notes on it](../../docs/machines.md#on-colab) have the two lines that install the course there.
 
 # %% [markdown]
 # ## Target

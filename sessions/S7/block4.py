@@ -47,7 +47,7 @@
 # *Before this*: [block 3](block3.ipynb), whose recipe is the lowest rung. *After this*: more parameters in S6, fewer
 # in S8; the [map of the steps](../../README.md#the-map-of-the-steps) shows which of them are here. To run it in the
 # cloud: [Colab](https://colab.research.google.com/github/) opens a notebook from your copy of the repository, and the
-# [README](../../README.md#by-hand) has the two lines that install the course there.
+# [notes on it](../../docs/machines.md#on-colab) have the two lines that install the course there.
 
 # %% [markdown]
 # ## Target
@@ -863,7 +863,7 @@ print(f"{'recorded':<11}{'rung 5 less rung 2, not planned':<52}{compared(rungs[2
 # with a seed or two, it had been the nine views that stood out ([log](records/README.md)).
 #
 # **The end of the run.** Had we reported each seed's best epoch instead of its last, the mean would be
-# 0.02 points<!--S7/block4 flattery--> higher here, and 0.06 points<!--S7/block3 flattery--> higher in block 3. This number
+# 0.02 points<!--S7/block4 best_epoch_bias--> higher here, and 0.06 points<!--S7/block3 best_epoch_bias--> higher in block 3. This number
 # is what choosing an epoch by the test images buys, and it is also a measure of how restless the last epochs are. The
 # rate goes to nearly 0, so the last epoch has less of a chance to be an unlucky one.
 #

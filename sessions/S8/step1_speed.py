@@ -40,7 +40,7 @@
 # *Before this*: [S7 block 3](../S7/block3.ipynb). *After this*: [step 2](step2_frontier.ipynb), how few parameters
 # will do. The [map of the steps](../../README.md#the-map-of-the-steps) shows all of them. To run it in the cloud:
 # [Colab](https://colab.research.google.com/github/) opens a notebook from your copy of the repository, and the
-# [README](../../README.md#by-hand) has the two lines that install the course there.
+# [notes on it](../../docs/machines.md#on-colab) have the two lines that install the course there.
 
 # %% [markdown]
 # ## Target
@@ -126,10 +126,10 @@ rungs = ablation.ablation_steps(
         ("the whole batch augmented at once", {"loader": "in memory"}, True),
         ("loss and accuracy read once an epoch", {"read_each_batch": False}, True),
         ("freed memory kept", {"keep_memory": True}, True),
-        ("channels innermost", {"channels_innermost": True}, False),
+        ("channels last", {"channels_last": True}, False),
         ("bfloat16", {"precision": "bfloat16"}, False),
         ("compiled", {"compiled": not options.quick}, False),
-        ("batch innermost", {"batch_innermost": True}, True),
+        ("batch last", {"chwn": True}, True),
         ("fused optimizer step", {"fused_optimizer": True}, True),
     ]
 )
@@ -181,7 +181,7 @@ print(ablation.ablation_table(rungs, measured))
 # does not win the 22 seconds back. The second one does, or that of the next run.
 
 # %%
-for name in ("freed memory kept", "compiled", "batch innermost"):
+for name in ("freed memory kept", "compiled", "batch last"):
     runs = measured[[rung.name for rung in rungs].index(name)]
     print(f"{'measured':<11}{'before it starts, ' + name:<38}  {max(run['start_seconds'] for run in runs):.1f} s")
 
@@ -210,10 +210,10 @@ def milliseconds(layer, channels, layout):
 
 
 for name, (layer, channels) in layers.items():
-    plain, innermost = (
+    contiguous, channels_last = (
         milliseconds(layer, channels, layout) for layout in (torch.contiguous_format, torch.channels_last)
     )
-    print(f"{'measured':<11}{name:<38}  {plain:.2f} ms, channels innermost {innermost:.2f} ms")
+    print(f"{'measured':<11}{name:<38}  {contiguous:.2f} ms, channels last {channels_last:.2f} ms")
 
 # %% [markdown]
 # PyTorch's BatchNorm of few channels gives back what the convolutions gain, and more. And there is a deeper trouble
@@ -232,7 +232,7 @@ import inspect
 
 import numba
 
-from common.cpu_kernels import chwn, convolution
+from common.cpu_kernels import chwn, compiler, convolution
 
 print(inspect.getsource(convolution.short_lines.py_func))
 
@@ -248,7 +248,7 @@ print(inspect.getsource(convolution.short_lines.py_func))
 
 
 # %%
-@numba.njit(parallel=True, **convolution.OPTIONS)
+@numba.njit(parallel=True, **compiler.OPTIONS)
 def convolve_number_by_number(maps, weights, bias, out):
     """Maps [8, 26, 26, 64] with a 3x3 kernel's weights [72, 10] to out [10, 24, 24, 64]."""
     window, flat = convolution.window(maps.shape, 3), maps.reshape(-1)
@@ -256,13 +256,13 @@ def convolve_number_by_number(maps, weights, bias, out):
         convolution.short_lines(flat, y * maps.shape[2] * maps.shape[3], window, weights, bias, 0, len(out), y, out)
 
 
-maps, convolution = torch.randn(64, 8, 26, 26), nn.Conv2d(8, 10, 3)
-weight, bias = (parameter.detach().numpy() for parameter in convolution.parameters())
+maps, conv = torch.randn(64, 8, 26, 26), nn.Conv2d(8, 10, 3)
+weight, bias = (parameter.detach().numpy() for parameter in conv.parameters())
 lines = maps.permute(1, 2, 3, 0).contiguous().numpy(), convolution.forward_weights(weight), bias
 out, operations = torch.empty(10, 24, 24, 64).numpy(), 2 * 8 * 9 * 10 * 24 * 24 * 64
 with torch.no_grad():
     for name, call in (
-        ("PyTorch's", lambda: convolution(maps)),
+        ("PyTorch's", lambda: conv(maps)),
         ("ours, number by number", lambda: convolve_number_by_number(*lines, out)),
         ("ours, in blocks of sums", lambda: convolution.convolve(*lines, 3, out)),
     ):
@@ -285,18 +285,19 @@ def block_milliseconds(order):
     """A 3x3 convolution from 8 to 10 channels with what belongs to it, on a batch of 64 maps of 26x26."""
     block = nn.Sequential(nn.Conv2d(8, 10, 3, bias=False), nn.ReLU(), nn.BatchNorm2d(10), nn.Dropout2d(0.01))
     inputs = torch.randn(64, 8, 26, 26)
-    if order == "channels innermost":
+    if order == "channels last":
         block, inputs = (part.to(memory_format=torch.channels_last) for part in (block, inputs))
-    if order == "batch innermost":
-        chwn.use_chwn(block)
+    forward = block
+    if order == "batch last":
+        forward = chwn.ChwnForward(block)
         inputs = inputs.permute(1, 2, 3, 0).contiguous().permute(3, 0, 1, 2)
     inputs.requires_grad_()
-    gradient = torch.randn_like(block(inputs))
-    seconds = timeit.repeat(lambda: block(inputs).backward(gradient), number=1, repeat=3 if options.quick else 100)
+    gradient = torch.randn_like(forward(inputs))
+    seconds = timeit.repeat(lambda: forward(inputs).backward(gradient), number=1, repeat=3 if options.quick else 100)
     return 1e3 * statistics.median(seconds)
 
 
-for order in ("pixels innermost", "channels innermost", "batch innermost"):
+for order in ("pixels last", "channels last", "batch last"):
     print(f"{'measured':<11}{'the block 8 to 10, ' + order:<44}  {block_milliseconds(order):.2f} ms")
 
 # %% [markdown]
@@ -400,12 +401,12 @@ print(f"{'measured':<11}{'peak memory after each of four epochs':<44}  {megabyte
 # tenth means nothing:
 
 # %%
-for name, way in bench.GPU_VARIANTS.items():
+for name, variant in bench.GPU_VARIANTS.items():
     on_the_gpu = "no GPU here"
-    if torch.cuda.is_available() and options.quick and way.compiled:
+    if torch.cuda.is_available() and options.quick and variant.compiled:
         on_the_gpu = "not tried"
     elif torch.cuda.is_available():
-        on_the_gpu = f"{bench.short(bench.measure(STEP, way, bench.GPU_TIMES * batches)['seconds'])} s"
+        on_the_gpu = f"{bench.short(bench.measure(STEP, variant, bench.GPU_TIMES * batches)['seconds'])} s"
     print(f"{'measured':<11}{'on a GPU, ' + name:<38}  {on_the_gpu}")
 
 # %% [markdown]
@@ -435,7 +436,7 @@ print(bench.table(recorded_gpu))
 # %%
 trained = {
     "float32": records.load(bench.RECORDED.with_name("block3_float32.json")),
-    "batch innermost": records.load(bench.RECORDED.with_name("block3_innermost.json")),
+    "batch last": records.load(bench.RECORDED.with_name("block3_chwn.json")),
     "bfloat16": records.load(STEP),
     "float32 on a GPU": records.load(bench.RECORDED.with_name("block3_gpu.json")),
 }
@@ -444,7 +445,7 @@ for name, accuracies in read.items():
     each = " ".join(f"{accuracy:.2f}" for accuracy in accuracies.values())
     before = [records.accuracy(run, -epoch) for run in records.runs(trained[name]) for epoch in range(2, 7)]
     print(f"{'recorded':<11}{name:<18}{each} %; mean of the five epochs before {statistics.fmean(before):.2f} %")
-for name in ("batch innermost", "bfloat16", "float32 on a GPU"):
+for name in ("batch last", "bfloat16", "float32 on a GPU"):
     found = comparison.paired(read["float32"], read[name])
     print(
         f"{'recorded':<11}{name:<18}mean difference {found.difference:+.2f} points over {found.seeds} seeds, "

@@ -39,7 +39,7 @@
 # *Before this*: [step 1](step1_speed.ipynb), which made the runs cheap enough to ask such questions. *After this*:
 # nothing is planned; the [map of the steps](../../README.md#the-map-of-the-steps) shows what you may have skipped. To
 # run it in the cloud: [Colab](https://colab.research.google.com/github/) opens a notebook from your copy of the
-# repository, and the [README](../../README.md#by-hand) has the two lines that install the course there.
+# repository, and the [notes on it](../../docs/machines.md#on-colab) have the two lines that install the course there.
 
 # %% [markdown]
 # ## Target

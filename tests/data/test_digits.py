@@ -12,6 +12,7 @@ import torch
 from torch.nn.functional import interpolate
 
 from common import data
+from common.data.digits import _enlarged, _parse_idx
 from common.system.errors import UserError
 
 BUILTIN_SHA256 = "2fb6e066c5f69ab42918b3a876ca3b44b52f744c3951ad2f0a9ed0b197b94873"
@@ -39,7 +40,7 @@ def test_the_builtin_digits_are_enlarged_bilinearly_and_centred_by_mass():
     from sklearn.datasets import load_digits
 
     source = torch.from_numpy(load_digits().images)
-    enlarged = torch.from_numpy(data._enlarged(source.numpy().astype(np.int64)))
+    enlarged = torch.from_numpy(_enlarged(source.numpy().astype(np.int64)))
     theirs = interpolate(source[:, None] * 255 / 16, size=(20, 20), mode="bilinear", align_corners=False)[:, 0]
     assert (enlarged - theirs).abs().max() <= 0.5 + 1e-9
 
@@ -102,9 +103,9 @@ def test_a_request_that_makes_no_sense(source, limit, said):
 )
 def test_a_file_that_is_not_idx(content):
     with pytest.raises(UserError, match="not an idx file"):
-        data._parse_idx(content, 3)
+        _parse_idx(content, 3)
 
 
 def test_an_idx_file_by_hand():
     content = b"\0\0\x08\x03" + b"\0\0\0\x02" + b"\0\0\0\x01" + b"\0\0\0\x03" + bytes([1, 2, 3, 4, 5, 255])
-    assert data._parse_idx(content, 3).tolist() == [[[1, 2, 3]], [[4, 5, 255]]]
+    assert _parse_idx(content, 3).tolist() == [[[1, 2, 3]], [[4, 5, 255]]]

@@ -20,6 +20,16 @@ SOURCES = Augmentation(rotation=15, crop_probability=0.3)
 EVERYTHING = Augmentation(rotation=20, translation=0.1, scale=(0.8, 1.2), shear=15, crop_probability=0.3)
 
 
+def in_memory(digits, batch_size, **more):
+    """A loader whose labels are the images' places."""
+    return InMemoryLoader(digits, torch.arange(60), batch_size, classes=60, **more)
+
+
+def classic(digits, batch_size, **more):
+    """The same with the DataLoader."""
+    return classic_loader(digits, torch.arange(60), batch_size, classes=60, **more)
+
+
 @pytest.fixture(scope="module")
 def digits():
     """60 handwritten digits, uint8 [60, 28, 28]; ink up to the edges, so that what comes from outside shows."""
@@ -166,7 +176,9 @@ def test_without_augmentation_both_loaders_give_the_same_tensors(digits, workers
 
 @pytest.mark.parametrize("augmentation", [SOURCES, EVERYTHING], ids=["sources", "everything"])
 def test_an_augmented_epoch_equals_torchvisions_functions_with_the_same_draws(digits, augmentation):
-    loader = InMemoryLoader(digits, torch.arange(60), 16, augmentation=augmentation, shuffle=True, seed=7)
+    loader = InMemoryLoader(
+        digits, torch.arange(60), classes=60, batch_size=16, augmentation=augmentation, shuffle=True, seed=7
+    )
     draws = draw(60, 28, augmentation, torch.Generator().manual_seed(7), shuffle=True)
     images, labels = (torch.cat(parts) for parts in zip(*loader, strict=True))
     assert torch.equal(labels, draws.order)
@@ -186,7 +198,7 @@ def test_an_augmented_epoch_equals_torchvisions_functions_with_the_same_draws(di
 
 def test_the_bilinear_recipe_reaches_the_warp(digits):
     smooth = Augmentation(rotation=30, interpolation="bilinear")
-    x, y = next(iter(InMemoryLoader(digits, torch.arange(60), 60, augmentation=smooth, seed=1)))
+    x, y = next(iter(in_memory(digits, 60, augmentation=smooth, seed=1)))
     angle = draw(60, 28, smooth, torch.Generator().manual_seed(1), shuffle=False).angle.tolist()
     mode = transforms.InterpolationMode.BILINEAR
     turned = [
@@ -249,7 +261,7 @@ def test_the_draws_are_uniform():
 def test_every_image_comes_once_an_epoch_with_its_own_label_and_the_last_batch_is_short(make, shuffle):
     count = 103
     images = torch.arange(count, dtype=torch.uint8)[:, None, None].expand(count, 28, 28).contiguous()
-    loader = make(images, torch.arange(count), 10, shuffle=shuffle)
+    loader = make(images, torch.arange(count), 10, shuffle=shuffle, classes=count)
     assert len(loader) == 11
     for _ in range(2):
         batches = list(loader)
@@ -264,30 +276,30 @@ def test_every_image_comes_once_an_epoch_with_its_own_label_and_the_last_batch_i
 
 def test_a_batch_as_large_as_the_set_or_larger_is_one_batch(digits):
     for size in (60, 61):
-        loader = InMemoryLoader(digits, torch.arange(60), size, augmentation=EVERYTHING)
+        loader = in_memory(digits, size, augmentation=EVERYTHING)
         assert len(loader) == 1 and [len(y) for _, y in loader] == [60]
 
 
 @pytest.mark.parametrize("probability", [0.0, 1.0])
 def test_a_probability_of_zero_or_one_leaves_nothing_to_chance(digits, probability):
     augmentation = Augmentation(crop_probability=probability, crop_size=20)
-    x = torch.cat([x for x, _ in InMemoryLoader(digits, torch.arange(60), 7, augmentation=augmentation)])
+    x = torch.cat([x for x, _ in in_memory(digits, 7, augmentation=augmentation)])
     plain = digits[:, None].float()
     assert torch.equal(grey(x), central_crop(plain, 20) if probability else plain)
 
 
 def test_batches_without_a_single_crop_are_fine(digits):
     rare = Augmentation(crop_probability=0.02)
-    assert sum(len(y) for _, y in InMemoryLoader(digits, torch.arange(60), 1, augmentation=rare)) == 60
+    assert sum(len(y) for _, y in in_memory(digits, 1, augmentation=rare)) == 60
 
 
 def test_what_is_switched_off_is_not_computed(digits, monkeypatch):
     def computed(*_):
         raise AssertionError("computed although it changes nothing")
 
-    for name in ("_resample", "inverse_matrix", "central_crop"):
+    for name in ("affine_resample", "inverse_matrix", "central_crop"):
         monkeypatch.setattr(loaders, name, computed)
-    assert len(list(InMemoryLoader(digits, torch.arange(60), 16, shuffle=True))) == 4
+    assert len(list(in_memory(digits, 16, shuffle=True))) == 4
 
 
 # Seeds
@@ -298,7 +310,9 @@ def epochs(loader, count):
 
 
 def augmented(digits, seed=0):
-    return InMemoryLoader(digits, torch.arange(60), 16, augmentation=EVERYTHING, shuffle=True, seed=seed)
+    return InMemoryLoader(
+        digits, torch.arange(60), classes=60, batch_size=16, augmentation=EVERYTHING, shuffle=True, seed=seed
+    )
 
 
 def test_equal_seeds_give_equal_epochs_and_every_epoch_is_new(digits):
@@ -332,10 +346,12 @@ def test_the_global_generator_neither_acts_on_the_loader_nor_is_touched_by_it(di
 
 def test_the_classic_loaders_seed_governs_the_order_and_with_workers_the_augmentation(digits):
     def labels(seed):
-        return torch.cat([y for _, y in classic_loader(digits, torch.arange(60), 16, shuffle=True, seed=seed)])
+        return torch.cat([y for _, y in classic(digits, 16, shuffle=True, seed=seed)])
 
     def augmented_by_a_worker():
-        loader = classic_loader(digits, torch.arange(60), 60, augmentation=EVERYTHING, seed=5, workers=1)
+        loader = classic_loader(
+            digits, torch.arange(60), classes=60, batch_size=60, augmentation=EVERYTHING, seed=5, workers=1
+        )
         return epochs(loader, 1)[0]
 
     assert torch.equal(labels(3), labels(3))
@@ -347,7 +363,12 @@ def test_the_classic_loaders_seed_governs_the_order_and_with_workers_the_augment
 def test_the_batches_on_a_gpu_are_those_of_the_cpu(digits):
     crops = Augmentation(crop_probability=0.5)
     on = {
-        device: epochs(InMemoryLoader(digits, torch.arange(60), 16, augmentation=crops, shuffle=True, device=device), 2)
+        device: epochs(
+            InMemoryLoader(
+                digits, torch.arange(60), classes=60, batch_size=16, augmentation=crops, shuffle=True, device=device
+            ),
+            2,
+        )
         for device in ("cpu", "cuda")
     }
     torch.testing.assert_close([epoch.cpu() for epoch in on["cuda"]], on["cpu"], rtol=0, atol=1e-4)
@@ -365,12 +386,24 @@ def test_the_batches_on_a_gpu_are_those_of_the_cpu(digits):
         ({"images": torch.zeros(0, 28, 28, dtype=torch.uint8), "labels": torch.arange(0)}, "not 0, 0"),
         ({"images": torch.zeros(60, 28, 28)}, r"uint8 of shape \[N, S, S\], not torch.float32"),
         ({"images": torch.zeros(60, 1, 28, 28, dtype=torch.uint8)}, r"not torch.uint8 of \[60, 1, 28, 28\]"),
+        ({"labels": torch.arange(60) % 11}, "from 0 to 9, and 5 are not, such as 10"),
+        ({"labels": torch.arange(60) % 10 - 1}, "from 0 to 9, and 6 are not, such as -1"),
+        ({"images": [[[0]]]}, r"uint8 of shape \[N, S, S\], not torch.int64"),
         ({"labels": torch.zeros(60)}, r"int64 of shape \[N\], not torch.float32"),
         ({"augmentation": Augmentation(crop_probability=0.1, crop_size=29)}, "no central crop of side 29"),
     ],
     ids=lambda value: value if isinstance(value, str) else "+".join(value),
 )
 def test_arguments_that_do_not_fit_get_one_clear_sentence(digits, make, changes, sentence):
-    arguments = {"images": digits, "labels": torch.arange(60), "batch_size": 16, **changes}
+    arguments = {"images": digits, "labels": torch.arange(60) % 10, "batch_size": 16, **changes}
     with pytest.raises(ValueError, match=sentence):
         make(**arguments)
+
+
+@pytest.mark.parametrize("make", [InMemoryLoader, classic_loader])
+def test_numpy_arrays_are_taken_as_they_are(digits, make):
+    arrays = digits.numpy(), (torch.arange(60) % 10).numpy().astype("uint8")
+    (images, labels), (same_images, same_labels) = (
+        next(iter(make(*both, 60))) for both in (arrays, (digits, torch.arange(60) % 10))
+    )
+    assert torch.equal(images, same_images) and torch.equal(labels, same_labels) and labels.dtype == torch.int64

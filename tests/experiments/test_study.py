@@ -13,6 +13,7 @@ import pytest
 from common import records
 from common.experiments import study
 from common.recipe import ROOT
+from common.records import store
 from common.system import locks
 from common.system.errors import UserError
 
@@ -46,7 +47,7 @@ record = dict(step="S7/block3", recipe=recipe, fingerprint={fingerprint!r}, data
 @pytest.fixture
 def course(tmp_path, monkeypatch):
     """A course of one stand-in lesson; returns a function that (re)writes the lesson."""
-    for module in (study, records):
+    for module in (study, store):
         monkeypatch.setattr(module, "ROOT", tmp_path)
     lesson = tmp_path / "sessions" / "S7" / "block3.py"
     lesson.parent.mkdir(parents=True)
@@ -240,11 +241,11 @@ def test_ctrl_c_stops_every_run_and_is_one_sentence(tmp_path):
 import sys
 sys.path.insert(0, {str(ROOT)!r})
 import pathlib
-from common import records
+from common.records import store
 from common.experiments import study
 from common.system import locks
 root = pathlib.Path({str(tmp_path)!r})
-study.ROOT = records.ROOT = root
+study.ROOT = store.ROOT = root
 lesson = root / "sessions" / "S7" / "block3.py"
 lesson.parent.mkdir(parents=True)
 lesson.write_text("import os, time, sys; open(os.environ['BEGUN'] + str(os.getpid()), 'w'); time.sleep(600)")

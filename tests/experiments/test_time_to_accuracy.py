@@ -9,9 +9,9 @@ import pytest
 from common import data, models, records
 from common.data.loaders import InMemoryLoader
 from common.experiments import quotes, time_to_accuracy
-from common.system.errors import UserError
+from common.system.errors import Interrupted, UserError
 from common.training import loops
-from common.training.loops import Interrupted
+from common.training.metrics import Metrics
 
 
 def options(tmp_path, **changed):
@@ -70,7 +70,7 @@ def test_the_weights_left_behind_score_what_was_reported(tmp_path, monkeypatch):
 
 def test_the_source_stops_where_it_first_touches_the_bar(tmp_path, monkeypatch):
     scores = iter([9_930, 9_939, 9_940, 9_990])
-    monkeypatch.setattr(loops, "evaluate", lambda *_: loops.Score(0.1, next(scores), 10_000))
+    monkeypatch.setattr(loops, "evaluate", lambda *_: Metrics(0.1, next(scores), 10_000))
     monkeypatch.setattr("common.experiments.variants.trainer", lambda *_: lambda batches: None)
     found = time_to_accuracy.source(options(tmp_path))
     assert found["history"] == [9_930, 9_939, 9_940]

@@ -303,7 +303,7 @@ def test_weights_that_are_a_folder(weights):
 
 # --- Records ---------------------------------------------------------------------------------------------------------
 
-QUANTITIES = ["mean", "deviation", "gap", "wrong", "training", "best", "flattery", "lowest5", "low", "minutes", "luck"]
+QUANTITIES = "mean deviation gap wrong training best best_epoch_bias lowest5 low minutes luck".split()
 queries = st.builds(
     "{}{} {}{}".format,
     st.sampled_from(["S7/block3", "S9/block3", "../x"]),

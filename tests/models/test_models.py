@@ -1,5 +1,8 @@
 """The networks against the sources: parameters to the unit, shapes layer by layer, what they give."""
 
+import copy
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -7,6 +10,7 @@ from torch import nn
 from common import models
 from common.cpu_kernels.dropout import Dropout
 from common.models import anatomy
+from common.system.errors import UserError
 
 # Outputs of the convolution, pooling and dense layers, in order.
 SHAPES = {
@@ -138,3 +142,28 @@ def test_the_order_of_the_layers_in_a_block():
     assert [type(module) for module in pooling[5]] == [nn.Conv2d, nn.ReLU, Dropout, nn.BatchNorm2d]
     first = models.build("S5/step1_first_network").layers
     assert [type(module) for module in first[2:5]] == [nn.Conv2d, nn.MaxPool2d, nn.ReLU]
+
+
+@pytest.mark.parametrize("step", models.NETWORKS)
+def test_what_is_no_batch_of_digits_is_refused_in_one_sentence(step):
+    """Networks that end in a global average would answer nonsense for images of another size."""
+    network = copy.deepcopy(models.build(step)).eval()
+    with torch.no_grad():
+        assert network(torch.zeros(2, 1, 28, 28)).shape[0] == 2
+        for images, got in (
+            (torch.zeros(2, 1, 56, 56), r"float32 \[2, 1, 56, 56\]"),
+            (torch.zeros(2, 3, 28, 28), r"float32 \[2, 3, 28, 28\]"),
+            (torch.zeros(2, 1, 28, 28, dtype=torch.uint8), r"uint8 \[2, 1, 28, 28\]"),
+            (torch.zeros(1, 28, 28), r"float32 \[1, 28, 28\] \(the dimension of the batch"),
+            (np.zeros((2, 1, 28, 28)), "a ndarray"),
+        ):
+            with pytest.raises(UserError, match=rf"takes images as float \[B, 1, 28, 28\].*, not {got}") as caught:
+                network(images)
+            assert "\n" not in str(caught.value)
+
+
+def test_a_network_that_refuses_can_still_be_kept_and_copied(tmp_path):
+    torch.save(models.build("S7/block3"), tmp_path / "whole.pt")
+    network = torch.load(tmp_path / "whole.pt", weights_only=False)
+    with pytest.raises(UserError, match="takes images as float"):
+        network(torch.zeros(2, 1, 56, 56))

@@ -13,8 +13,9 @@ from common import data, models, records
 from common.data import mnist_files
 from common.data.loaders import InMemoryLoader
 from common.experiments import quotes, time_to_accuracy
+from common.models import registry
 from common.recipe import ROOT, Augmentation, Recipe, Target
-from common.records import comparison, report
+from common.records import comparison, report, store
 from common.system.errors import UserError
 from common.system.files import write_atomically
 from common.training import loops
@@ -58,7 +59,7 @@ def test_a_summary_is_of_the_last_epoch_not_the_best():
 
 
 def test_one_seed_has_no_spread_to_report(tmp_path, monkeypatch):
-    monkeypatch.setattr(records, "ROOT", tmp_path)
+    monkeypatch.setattr(store, "ROOT", tmp_path)
     path = records.path_of("S7/block3")
     for runs, lines in (([run(1)], 2), ([run(1), run(2, correct=(1, 1, 1, 9_940))], 4)):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,10 +72,10 @@ def test_one_seed_has_no_spread_to_report(tmp_path, monkeypatch):
 
 def test_a_bar_is_met_or_missed_without_rounding(monkeypatch):
     runs = run(1, correct=(1, 9_945, 9_950, 9_958)), run(2, correct=(1, 9_944, 9_950, 9_957))
-    monkeypatch.setattr(records, "load_if_any", lambda _: record(*runs))
+    monkeypatch.setattr(store, "load_if_any", lambda _: record(*runs))
     said = report.bars("S7/block3", {"seeds": 2, "mean": 99.58, "minimum": 99.57, "last three": 99.45}).splitlines()
     assert [line.split("  ")[-1] for line in said] == ["met", "missed by 0.005", "met", "missed by 0.01"]
-    monkeypatch.setattr(records, "load_if_any", lambda _: record())
+    monkeypatch.setattr(store, "load_if_any", lambda _: record())
     assert report.bars("S7/block3", {"mean": 1.0}) == report.NOTHING_YET
 
 
@@ -123,7 +124,7 @@ def test_the_fingerprint_knows_the_network_and_the_recipe_but_not_the_seed(monke
     assert fingerprint == records.fingerprint(dataclasses.replace(recipe, seed=9))
     assert fingerprint != records.fingerprint(dataclasses.replace(recipe, augmentation=Augmentation(rotation=7)))
     assert fingerprint != records.fingerprint(dataclasses.replace(recipe, network="S7/block1"))
-    monkeypatch.setitem(models.NETWORKS, "S7/block3", torch.nn.Linear)
+    monkeypatch.setitem(models.NETWORKS, "S7/block3", models.NETWORKS["S7/block4_dense"])
     assert fingerprint != records.fingerprint(recipe)
 
 
@@ -211,14 +212,14 @@ def test_the_trained_weights_score_what_the_record_says(step, mnist_test_images)
     assert abs(score.correct - records.load(step)["weights"]["test_correct"]) <= 2
 
 
-def test_the_sprints_weights_score_what_its_race_says(mnist_test_images):
+def test_the_weights_of_the_race_to_the_bar_score_what_its_record_says(mnist_test_images):
     score = loops.evaluate(models.load_trained("S8/time_to_accuracy"), InMemoryLoader(*mnist_test_images, 1000))
     assert abs(score.correct - json.loads(time_to_accuracy.RECORDED.read_text())["weights"]["test_correct"]) <= 2
 
 
 def test_weights_that_do_not_fit_are_refused(tmp_path, monkeypatch):
     weights = tmp_path / "sessions" / "S7" / "weights" / "block3.safetensors"
-    monkeypatch.setattr(models, "ROOT", tmp_path)
+    monkeypatch.setattr(registry, "ROOT", tmp_path)
     with pytest.raises(UserError, match="no trained weights"):
         models.load_trained("S7/block3")
     write_atomically(weights, records.weights(torch.nn.Linear(2, 2)))
@@ -248,7 +249,7 @@ def test_a_quoted_number_is_recomputed(monkeypatch):
     peak = run(1, correct=(9_900, 9_960, 9_940, 9_950))
     monkeypatch.setattr(records, "load", lambda step: record(peak, run(2, correct=(0, 0, 0, 9_940))))
     assert quotes.quote("S7/block3 best") == "99.50 %"
-    assert quotes.quote("S7/block3 flattery") == "0.05 points"
+    assert quotes.quote("S7/block3 best_epoch_bias") == "0.05 points"
     with pytest.raises(UserError, match="no number 'luck' of 'default' for the step S7/block3"):
         quotes.fill("1<!--bench S7/block3 default luck-->")
     with pytest.raises(UserError, match="There is no number 'luck'"):

@@ -6,8 +6,8 @@ import statistics
 import pytest
 
 from common import records
-from common.recipe import Augmentation, Recipe
-from common.records import comparison, search_log
+from common.recipe import ROOT, Augmentation, Recipe
+from common.records import comparison, search_log, store
 
 TEXTS = ("block4.py", "README.md")
 OWN = Recipe("S7/block9", 15, 64, 0.2, 0.9, augmentation=Augmentation(rotation=10, scale=(0.9, 1.1)))
@@ -23,7 +23,7 @@ def trial(change, recipe, *runs):
 
 @pytest.fixture
 def log(tmp_path, monkeypatch):
-    monkeypatch.setattr(records, "ROOT", tmp_path)
+    monkeypatch.setattr(store, "ROOT", tmp_path)
     slower = dataclasses.replace(OWN, lr=0.1)
     own_runs = (2, 4_960, 0.25, "float32"), (1, 4_950, 0.125, "bfloat16")
     tried = [trial("lr=0.1", slower, (1, 4_900, 0.5, "float32")), trial("", OWN, *own_runs)]
@@ -68,7 +68,7 @@ def test_what_the_texts_say_of_block_4s_ladder_is_what_its_log_says():
     def gain(below, above):
         return comparison.paired(scores[below], scores[above]).difference
 
-    lesson, page = (" ".join((records.ROOT / "sessions/S7" / name).read_text("utf-8").split("\n# ")) for name in TEXTS)
+    lesson, page = (" ".join((ROOT / "sessions/S7" / name).read_text("utf-8").split("\n# ")) for name in TEXTS)
     assert f"the ladder gains {gain(0, 10):.2f} points" in lesson
     assert f"together they gain {gain(0, 10):.2f} points" in page
     assert f"the one-cycle rate's, {gain(1, 2):.3f} points" in lesson

@@ -277,7 +277,7 @@ def test_one_cycle_over_more_epochs_is_another_run(digits, tmp_path):
 
 
 def test_a_resumed_run_computes_as_it_began(digits, tmp_path, monkeypatch):
-    """Longer runs may train by other layers; one that goes on does not change them on the way, and its record says so."""
+    """Longer runs may train by other layers; one that goes on keeps to its own, and its record says so."""
     recipe, longer = dataclasses.replace(RECIPE, epochs=1), dataclasses.replace(RECIPE, epochs=2)
     monkeypatch.setattr(acceleration, "MIN_STEPS_CHWN", 6)
     loops.fit(network(), *loaders(digits), recipe, *saved_in(tmp_path, recipe, digits))
