@@ -1,6 +1,6 @@
 """Everything that a run depends on: the recipe of a step, its targets, and how this run was asked for.
 
-Only the standard library is imported here, so that `--help` answers at once.
+Only the standard library is imported here. So `--help` answers at once, also before there is an environment.
 """
 
 import argparse
@@ -19,10 +19,10 @@ LARGEST_SEED = 2**32 - 1  # of a larger one, PyTorch's generator on a CPU takes 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How a training image is changed at random before the network sees it; the defaults change nothing.
+    """How a training image is changed at random before the network sees it. The defaults change nothing.
 
-    Angles are in degrees, shifts in fractions of the image's side; each is drawn uniformly. The crop is the sources':
-    with `crop_probability` the central `crop_size` x `crop_size` pixels are enlarged to the whole image.
+    Angles are in degrees, shifts in fractions of the image's side. Each value is drawn uniformly. With probability
+    `crop_probability` the central `crop_size` x `crop_size` pixels are enlarged to the whole image, as in the sources.
     """
 
     rotation: float = 0.0  # from -rotation to +rotation
@@ -36,7 +36,7 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is trained and how. Two runs of equal recipes on equal data and machines give equal weights."""
+    """What is trained and how. Equal recipes on equal data and equal machines give equal weights."""
 
     step: str  # "S7/block3": the lesson's file under sessions/
     epochs: int
@@ -48,18 +48,18 @@ class Recipe:
     one_cycle: float = 0.0  # over this share of all steps the learning rate rises to lr, over the rest it falls to 0
     nesterov: bool = False
     weight_decay: float = 0.0  # of kernels and dense weights; never of biases and BatchNorm
-    ema_decay: float = 0.0  # what is tested is a running mean of the weights, which keeps this share in each step
+    ema_decay: float = 0.0  # of the exponential moving average of the weights, which is what is tested; 0: none
     augmentation: Augmentation = Augmentation()
     network: str = ""  # its name in common.models, where that is not the step's
-    teacher: str = ""  # a network whose answers are learned beside the labels (`common.training.distillation`)
-    temperature: float = 3.0  # at which the answers are compared, where there is a teacher
-    alpha: float = 0.9  # the share of the loss that is about the answers, and not about the labels
+    teacher: str = ""  # a network from which this one is distilled (`common.training.distillation`)
+    temperature: float = 3.0  # of the softmax over the teacher's logits and the network's own, in distillation
+    alpha: float = 0.9  # the distillation loss's weight; the labels' loss has 1 - alpha
     seed: int = 1
 
 
 @dataclass(frozen=True)
 class Target:
-    """One number that a step promises: `quantity` (as `common.records.store.measure` names it) held against `bound`."""
+    """One number that a step promises: a `quantity` that `common.records.store.measure` names, and its `bound`."""
 
     quantity: str  # "parameters", "epochs", "test accuracy", "test accuracy in each of the last 3 epochs"
     relation: str  # "<", "<=", ">" or ">="
@@ -77,7 +77,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Options:
-    """How this run was asked for: where the digits come from, what computes, where the results go."""
+    """How this run was asked for: the source of the digits, the device, the folder of the results, and so on."""
 
     data: str
     limit: int | None
@@ -110,9 +110,9 @@ WORDS = {"interpolation": ("nearest", "bilinear")}
 
 
 def with_overrides(recipe, overrides: str):
-    """The recipe with other values, as in `lr=0.05 augmentation.rotation=10`.
+    """The recipe with other values, given as in `lr=0.05 augmentation.rotation=10`.
 
-    Raises UserError for a name that the recipe does not have, or a value that is not of its kind.
+    Raises UserError for a name that the recipe does not have, and for a value of the wrong type or out of bounds.
     """
     for override in overrides.split():
         name, _, text = override.partition("=")
@@ -128,7 +128,7 @@ def overrides_between(recipe, other) -> str:
 
 
 def non_default_fields(value) -> dict:
-    """What a recipe, or its augmentation, says beyond the defaults of its fields, as a dict of plain values."""
+    """The fields of a recipe, or of its augmentation, that differ from their defaults, as a dict of plain values."""
     every = {field.name: (getattr(value, field.name), field.default) for field in fields(value)}
     chosen = {name: item for name, (item, default) in every.items() if item != default}
     return {name: non_default_fields(item) if is_dataclass(item) else item for name, item in chosen.items()}
