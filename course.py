@@ -13,6 +13,7 @@ Commands, each after `python3 course.py`:
   report [options]      write the READMEs' tables again from the records
 """
 
+import ast
 import collections
 import contextlib
 import errno
@@ -48,6 +49,11 @@ PROGRAMS = {
     "machines": ["tests/machines.py"],
     "report": ["-m", "common.experiments.quotes"],
 }
+IMPORTING_MUCH = ("lab", "notebooks", "report", "study")  # their options are in common/system/command_lines.py
+TO_PYTEST = {
+    "test": "Checks everything with ruff and with `pytest --nbval`.",
+    "faults": "Kills, starves and misleads the course in full, with `pytest tests/faults --faults-full`.",
+}
 
 
 def main(arguments):
@@ -56,7 +62,7 @@ def main(arguments):
         return refuse("The course needs Python 3.10 to 3.14; this one is {}.{}.".format(*sys.version_info), 1)
     command, *rest = arguments or ["--help"]
     if command in ("-h", "--help", "help"):
-        return answer(__doc__.strip())
+        return answer(ast.get_docstring(ast.parse(Path(__file__).read_text(encoding="utf-8"))))  # -OO drops __doc__
     if command == "run":
         step, *rest = rest if rest and not rest[0].startswith("-") else [DEFAULT_STEP, *rest]
         name = "/".join(Path(step).parts[-2:]).removesuffix(".py")
@@ -65,6 +71,9 @@ def main(arguments):
             return refuse(f"There is no step {step!r}; the steps are {', '.join(steps)}.", 2)
     elif command != "test" and command not in PROGRAMS:
         return refuse(f"There is no command {command!r}; the commands are run, test, {', '.join(PROGRAMS)}.", 2)
+    os.environ.setdefault("PYTHONUTF8", "1")  # files and consoles are UTF-8 under LANG=C and on Windows too
+    if {"-h", "--help"} & set(rest):
+        return explain(command, [str(ROOT / "sessions" / f"{name}.py")] if command == "run" else [])
     give_home()
     try:
         make_ready()
@@ -72,11 +81,19 @@ def main(arguments):
         return refuse("The set-up was stopped; the next command makes it again.", 130)
     except (SetUpError, OSError) as error:
         return refuse(f"The set-up failed: {error}", 1)
-    os.environ.setdefault("PYTHONUTF8", "1")  # files and consoles are UTF-8 under LANG=C and on Windows too
     if command == "run":
         return go_on([str(ROOT / "sessions" / f"{name}.py"), *rest])
     os.chdir(ROOT)
     return test(rest) if command == "test" else go_on([*PROGRAMS[command], *rest])
+
+
+def explain(command, lesson):
+    """Answer the --help of a command with this Python: its standard library suffices, and no environment is made."""
+    if command in TO_PYTEST:
+        return answer(f"{TO_PYTEST[command]}\nOptions go to pytest; `.venv/bin/python -m pytest --help` lists them.")
+    program = ["-m", "common.system.command_lines", command] if command in IMPORTING_MUCH else PROGRAMS.get(command)
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return go_on([*(lesson or program), "--help"], sys.executable)
 
 
 def give_home():
@@ -132,16 +149,16 @@ def open_missing_streams():
             setattr(sys, name, Path(os.devnull).open("w" if number else "r"))  # noqa: SIM115 - for good
 
 
-def go_on(arguments):
+def go_on(arguments, python=PYTHON):
     """Become the environment's Python, so that signals and exit codes are the program's own."""
     if os.name == "nt":  # there a process cannot be replaced
-        return call(arguments)
-    return os.execv(PYTHON, [str(PYTHON), *arguments])
+        return call(arguments, python)
+    return os.execv(python, [str(python), *arguments])
 
 
-def call(arguments):
+def call(arguments, python=PYTHON):
     """Run the environment's Python and return its exit code."""
-    process = subprocess.Popen([str(PYTHON), *arguments])
+    process = subprocess.Popen([str(python), *arguments])
     while True:
         with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C reached the program too, which ends in its own way
             code = process.wait()

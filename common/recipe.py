@@ -1,6 +1,6 @@
-"""Everything that a run depends on: the recipe of a step, the targets it aims at, and how this run was asked for.
+"""Everything that a run depends on: the recipe of a step, its targets, and how this run was asked for.
 
-Only the standard library is imported here, so that `--help` answers at once.
+Only the standard library is imported here. So `--help` answers at once, also before there is an environment.
 """
 
 import argparse
@@ -14,14 +14,15 @@ from common.system.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 QUICK_TRAINING_IMAGES = 512
+LARGEST_SEED = 2**32 - 1  # of a larger one, PyTorch's generator on a CPU takes the lower 32 bits
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How a training image is changed at random before the network sees it; the defaults change nothing.
+    """How a training image is changed at random before the network sees it. The defaults change nothing.
 
-    Angles are in degrees, shifts in fractions of the image's side; each is drawn uniformly. The crop is the sources':
-    with `crop_probability` the central `crop_size` x `crop_size` pixels are enlarged to the whole image.
+    Angles are in degrees, shifts in fractions of the image's side. Each value is drawn uniformly. With probability
+    `crop_probability` the central `crop_size` x `crop_size` pixels are enlarged to the whole image, as in the sources.
     """
 
     rotation: float = 0.0  # from -rotation to +rotation
@@ -35,7 +36,7 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is trained and how. Two runs of equal recipes on equal data and machines give equal weights."""
+    """What is trained and how. Equal recipes on equal data and equal machines give equal weights."""
 
     step: str  # "S7/block3": the lesson's file under sessions/
     epochs: int
@@ -47,18 +48,18 @@ class Recipe:
     one_cycle: float = 0.0  # over this share of all steps the learning rate rises to lr, over the rest it falls to 0
     nesterov: bool = False
     weight_decay: float = 0.0  # of kernels and dense weights; never of biases and BatchNorm
-    ema_decay: float = 0.0  # what is tested is a running mean of the weights, which keeps this share in each step
+    ema_decay: float = 0.0  # of the exponential moving average of the weights, which is what is tested; 0: none
     augmentation: Augmentation = Augmentation()
     network: str = ""  # its name in common.models, where that is not the step's
-    teacher: str = ""  # a network whose answers are learned beside the labels (`common.training.distillation`)
-    temperature: float = 3.0  # at which the answers are compared, where there is a teacher
-    alpha: float = 0.9  # the share of the loss that is about the answers, and not about the labels
+    teacher: str = ""  # a network from which this one is distilled (`common.training.distillation`)
+    temperature: float = 3.0  # of the softmax over the teacher's logits and the network's own, in distillation
+    alpha: float = 0.9  # the distillation loss's weight; the labels' loss has 1 - alpha
     seed: int = 1
 
 
 @dataclass(frozen=True)
 class Target:
-    """One number that a step promises: `quantity` (as `common.records.store.measure` names it) held against `bound`."""
+    """One number that a step promises: a `quantity` that `common.records.store.measure` names, and its `bound`."""
 
     quantity: str  # "parameters", "epochs", "test accuracy", "test accuracy in each of the last 3 epochs"
     relation: str  # "<", "<=", ">" or ">="
@@ -76,7 +77,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Options:
-    """How this run was asked for: where the digits come from, what computes, where the results go."""
+    """How this run was asked for: the source of the digits, the device, the folder of the results, and so on."""
 
     data: str
     limit: int | None
@@ -96,7 +97,7 @@ BOUNDS = {
     **dict.fromkeys(("epochs", "batch_size", "lr_step"), (1, 2**31)),
     **dict.fromkeys(("momentum", "ema_decay", "crop_probability", "translation", "alpha"), (0, 1)),
     **{
-        "seed": (0, 2**63 - 1),
+        "seed": (0, LARGEST_SEED),
         "one_cycle": (0, 0.99),
         "temperature": (0.01, 1_000),
         "rotation": (0, 360),
@@ -108,26 +109,26 @@ BOUNDS = {
 WORDS = {"interpolation": ("nearest", "bilinear")}
 
 
-def with_overrides(recipe, changes: str):
-    """The recipe with other values, as in `lr=0.05 augmentation.rotation=10`.
+def with_overrides(recipe, overrides: str):
+    """The recipe with other values, given as in `lr=0.05 augmentation.rotation=10`.
 
-    Raises UserError for a name that the recipe does not have, or a value that is not of its kind.
+    Raises UserError for a name that the recipe does not have, and for a value of the wrong type or out of bounds.
     """
-    for change in changes.split():
-        name, _, text = change.partition("=")
+    for override in overrides.split():
+        name, _, text = override.partition("=")
         recipe = _replaced(recipe, name.split("."), text, name)
-    if changes and recipe.nesterov and not recipe.momentum:
-        raise UserError("--change: nesterov=True needs a momentum above 0.")
+    if overrides and recipe.nesterov and not recipe.momentum:
+        raise UserError("--override: nesterov=True needs a momentum above 0.")
     return recipe
 
 
 def overrides_between(recipe, other) -> str:
-    """What `changed` needs to make `other` of `recipe`, but for the seed; "" where that is nothing."""
+    """The overrides that make `other` of `recipe`, but for the seed; "" where they are equal."""
     return " ".join(_differences(recipe, other))
 
 
 def non_default_fields(value) -> dict:
-    """What a recipe, or its augmentation, says beyond the defaults of its fields, as a dict of plain values."""
+    """The fields of a recipe, or of its augmentation, that differ from their defaults, as a dict of plain values."""
     every = {field.name: (getattr(value, field.name), field.default) for field in fields(value)}
     chosen = {name: item for name, (item, default) in every.items() if item != default}
     return {name: non_default_fields(item) if is_dataclass(item) else item for name, item in chosen.items()}
@@ -137,7 +138,9 @@ def _replaced(part, names: list[str], text: str, whole_name: str):
     known = {field.name: getattr(part, field.name) for field in fields(part) if field.name != "step"}
     if names[0] not in known or is_dataclass(known[names[0]]) != (len(names) > 1):
         choices = ", ".join(name for name in known if not is_dataclass(known[name]))
-        raise UserError(f"--change: there is no {whole_name!r} to change; there is {choices} (see common/recipe.py).")
+        raise UserError(
+            f"--override: there is no {whole_name!r} in a recipe; there is {choices} (see common/recipe.py)."
+        )
     old = known[names[0]]
     value = _replaced(old, names[1:], text, whole_name) if len(names) > 1 else _value(text, old, whole_name)
     return replace(part, **{names[0]: value})
@@ -160,7 +163,7 @@ def _value(text: str, old, name: str):
         type(None): value is None or (type(value) is int and all(numeric)),
     }
     if not right[type(old)]:
-        raise UserError(f"--change: {name} must be something like {old!r}, not {text!r}.")
+        raise UserError(f"--override: {name} must be something like {old!r}, not {text!r}.")
     return float(value) if isinstance(old, float) else value
 
 
@@ -198,7 +201,7 @@ def _given_arguments() -> list[str]:
 def command_line(
     recipe: Recipe, arguments: list[str] | None = None, environment: dict[str, str] | None = None
 ) -> tuple[Recipe, Options]:
-    """The step's recipe with what the command line and the environment change in it, and this run's options.
+    """The step's recipe, overridden by the command line and the environment, and this run's options.
 
     The command line wins over COURSE_EPOCHS, COURSE_SEED, ... The cells of a notebook have no command line; there only
     the variables count. Raises UserError with one sentence for a value that makes no sense.
@@ -219,7 +222,7 @@ def command_line(
         raise UserError("--validate measures on training images that are set aside; it has no other --protocol.")
     given = {name: getattr(values, name) for name in ("epochs", "batch_size", "seed")}
     given = {name: value for name, value in given.items() if value is not None}
-    recipe = replace(with_overrides(recipe, values.change), **given)
+    recipe = replace(with_overrides(recipe, values.override), **given)
     options = Options(
         data="builtin" if values.quick and values.data == "auto" else values.data,
         limit=QUICK_TRAINING_IMAGES if values.quick and values.limit is None else values.limit,
@@ -262,7 +265,12 @@ def _parser(recipe: Recipe) -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--epochs", type=_whole("--epochs", 1), metavar="N", help=f"passes over the images (default: {recipe.epochs})")
-    add("--seed", type=_whole("--seed", 0), metavar="N", help=f"of all that is random (default: {recipe.seed})")
+    add(
+        "--seed",
+        type=_whole("--seed", 0, LARGEST_SEED),
+        metavar="N",
+        help=f"of all that is random (default: {recipe.seed})",
+    )
     add("--batch-size", type=_whole("--batch-size", 1), metavar="N", help=f"images (default: {recipe.batch_size})")
     devices = ("auto", "cpu", "cuda", "mps")
     add("--device", type=_one_of("--device", *devices), default="auto", help="auto, cpu, cuda or mps")
@@ -273,7 +281,7 @@ def _parser(recipe: Recipe) -> argparse.ArgumentParser:
     precisions = _one_of("--precision", "auto", "float32", "bfloat16")
     fast = "arithmetic of the training: auto is float32, or for some networks bfloat16 on a CPU with matrix units"
     add("--precision", type=precisions, default="auto", help=fast)
-    add("--change", default="", metavar="'NAME=VALUE ...'", help="other values in the recipe, such as lr=0.05")
+    add("--override", default="", metavar="'NAME=VALUE ...'", help="other values in the recipe, such as lr=0.05")
     add("--validate", **_switch("--validate"), help="set 5,000 training images aside and measure on them instead")
     add("--compile", **_switch("--compile"), help="compile the network where the run is long enough to gain by it")
     add("--quick", **_switch("--quick"), help="a small run on the built-in digits: every step, other numbers")

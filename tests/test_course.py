@@ -227,3 +227,53 @@ def test_an_old_python_gets_one_sentence(checkout):
     result = run_changed(checkout, "sys.version_info = (3, 7, 17, 'final', 0)")
     assert result.returncode == 1
     assert result.stderr == "The course needs Python 3.10 to 3.14; this one is 3.7.\n"
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory) -> Path:
+    """The course as a fresh clone has it, without an environment."""
+    folder = tmp_path_factory.mktemp("clone")
+    ignored = shutil.ignore_patterns("__pycache__", "*.ipynb", "runs", "work", "figures", "records", "weights")
+    for name in ("common", "sessions", "tests"):
+        shutil.copytree(COURSE.parent / name, folder / name, ignore=ignored)
+    for name in ("course.py", "requirements.txt", "pyproject.toml"):
+        shutil.copy(COURSE.parent / name, folder)
+    return folder
+
+
+LESSONS = sorted(path.relative_to(COURSE.parent).as_posix() for path in COURSE.parent.glob("sessions/S*/*.py"))
+COMMANDS = [*(("run", lesson) for lesson in LESSONS), ("run",), ("run", "--epochs=1")]
+COMMANDS += [
+    (name,)
+    for name in ["test", "lab", "notebooks", "bench", "time-to-accuracy", "study", "faults", "machines", "report"]
+]
+
+
+@pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
+def test_each_commands_help_needs_no_environment(clone, arguments):
+    python = getattr(sys, "_base_executable", sys.executable)  # the one behind this environment: without the packages
+    for flag in ("-h", "--help"):
+        result = course(clone, *arguments, flag, python=python)
+        assert (result.returncode, result.stderr) == (0, "")
+        assert "usage:" in result.stdout or "--help` lists them" in result.stdout
+    assert not (clone / ".venv").exists()
+
+
+def test_help_needs_no_docstrings(clone):
+    """python -OO leaves them out, and so does a variable."""
+    for arguments in (["--help"], ["study", "--help"], ["bench", "--help"]):
+        plain, bare = (course(clone, *arguments, PYTHONOPTIMIZE=level) for level in ("", "2"))
+        assert (bare.returncode, bare.stdout, bare.stderr) == (0, plain.stdout, "")
+
+
+@pytest.mark.parametrize("command", ["study", "report"])
+def test_the_options_that_help_lists_are_the_programs(command):
+    """Help is answered by common/system/command_lines.py, and the work done by another module."""
+    program = {"study": "common.experiments.study", "report": "common.experiments.quotes"}[command]
+    modules = [["common.system.command_lines", command], [program]]
+    said = [
+        subprocess.run([sys.executable, "-m", *module, "--help"], cwd=COURSE.parent, capture_output=True, text=True)
+        for module in modules
+    ]
+    assert said[0].stdout.startswith("usage:")
+    assert said[0].stdout == said[1].stdout

@@ -1,16 +1,28 @@
-"""The command line, its environment variables, and what bad values get."""
+"""The command line, its environment variables, a recipe's overrides, and what bad values get."""
 
 import os
 import subprocess
 import sys
 
 import pytest
+import torch
 from jupyter_client.manager import start_new_kernel
 
-from common.recipe import ROOT, Recipe, Target, command_line
+from common.recipe import (
+    LARGEST_SEED,
+    ROOT,
+    Augmentation,
+    Recipe,
+    Target,
+    command_line,
+    non_default_fields,
+    overrides_between,
+    with_overrides,
+)
 from common.system.errors import UserError
 
 RECIPE = Recipe(step="S7/block3", epochs=14, batch_size=64, lr=0.02)
+TUNED = Recipe("S7/block3", 14, 64, 0.02, 0.8, augmentation=Augmentation(rotation=7.5, crop_probability=0.1))
 
 
 def parse(*arguments, **environment):
@@ -62,10 +74,12 @@ def test_quick_is_small_and_apart_but_not_deaf():
         (["--epochs", "many"], {}, ["--epochs", "whole number", "'many'"]),
         (["--limit", "0"], {}, ["--limit", "at least 1"]),
         (["--seed", "-1"], {}, ["--seed", "at least 0"]),
-        (["--change", "speed=3"], {}, ["--change", "'speed'"]),
-        ([], {"COURSE_CHANGE": "lr=fast"}, ["lr must", "'fast'"]),
+        (["--override", "speed=3"], {}, ["--override", "'speed'"]),
+        ([], {"COURSE_OVERRIDE": "lr=fast"}, ["lr must", "'fast'"]),
         (["--validate", "--protocol", "both"], {}, ["--validate", "--protocol"]),
-        (["--seed", str(2**63)], {}, ["--seed", "at most"]),
+        (["--seed", str(2**32)], {}, ["--seed", "at most 4294967295"]),
+        ([], {"COURSE_SEED": str(2**63 - 1)}, ["COURSE_SEED", "at most 4294967295"]),
+        (["--override", f"seed={2**32}"], {}, ["--override", "seed must"]),
         (["--data", "nowhere"], {}, ["--data", "auto, mnist, builtin", "'nowhere'"]),
         (["--device", "tpu"], {}, ["--device", "auto, cpu, cuda, mps", "'tpu'"]),
         (["--epoch", "3"], {}, ["--epoch 3", "--help"]),
@@ -122,8 +136,9 @@ def test_the_recipe_needs_no_heavy_import():
         (["--data", "mnist"], {"MNIST_DIR": "no/such/folder"}, "MNIST_DIR"),
         (["--quick", "--out", "{file}/below"], {}, "Cannot write"),
         (["--quick", "--resume"], {}, "nothing to resume"),
+        ([], {"MPLBACKEND": "nonsense"}, "MPLBACKEND"),
     ],
-    ids=["epochs", "data", "limit", "device", "MNIST_DIR", "out", "resume"],
+    ids=["epochs", "data", "limit", "device", "MNIST_DIR", "out", "resume", "MPLBACKEND"],
 )
 def test_the_script_refuses_in_one_line_and_writes_nothing(tmp_path, arguments, variables, words):
     file, out = tmp_path / "file", tmp_path / "out"
@@ -197,3 +212,68 @@ def test_options_count_where_ipython_runs_a_script(tmp_path, given, said):
     command = [sys.executable, "-m", "IPython", "--no-banner", "--colors=NoColor", str(script), "--", *given.split()]
     result = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "IPYTHONDIR": str(tmp_path)})
     assert result.stdout.strip() == said
+
+
+def test_seeds_end_where_pytorch_begins_to_repeat_them():
+    """A study would count one run as two."""
+
+    def drawn(seed):
+        return torch.rand(4, generator=torch.Generator().manual_seed(seed)).tolist()
+
+    assert parse(f"--seed={LARGEST_SEED}")[0].seed == LARGEST_SEED
+    assert drawn(LARGEST_SEED + 2) == drawn(1)
+    assert drawn(LARGEST_SEED) != drawn(LARGEST_SEED - 2**31)
+
+
+def test_values_are_replaced_and_nothing_else():
+    recipe = with_overrides(TUNED, "lr=1e-1 nesterov=True augmentation.scale=(0.9,1.1) lr_step=6 epochs=15")
+    assert (recipe.lr, recipe.nesterov, recipe.lr_step, recipe.epochs) == (0.1, True, 6, 15)
+    assert recipe.augmentation == Augmentation(rotation=7.5, crop_probability=0.1, scale=(0.9, 1.1))
+    assert (recipe.momentum, recipe.step, recipe.batch_size) == (0.8, "S7/block3", 64)
+    assert with_overrides(TUNED, "") == TUNED
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    ["lr=0.05 one_cycle=0.25", "augmentation.interpolation='bilinear'", "augmentation.scale=(0.9,1.1) lr_step=6", ""],
+)
+def test_a_difference_makes_the_same_recipe_again(overrides):
+    other = with_overrides(TUNED, overrides)
+    assert with_overrides(TUNED, overrides_between(TUNED, other)) == other
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        ("speed=3", "speed"),
+        ("augmentation=3", "augmentation"),
+        ("augmentation.spin=3", "augmentation.spin"),
+        ("lr.rate=3", "lr.rate"),
+        ("step=S7/block9", "step"),
+        ("lr=fast", "lr must"),
+        ("lr=-1", "lr must"),
+        ("lr=1e999", "lr must"),
+        ("lr", "lr must"),
+        ("lr=True", "lr must"),
+        ("epochs=1.5", "epochs must"),
+        ("nesterov=1", "nesterov must"),
+        ("augmentation.scale=0.9", "augmentation.scale must"),
+        ("augmentation.scale=(0.9,'a')", "augmentation.scale must"),
+        ("lr=__import__('os').getcwd()", "lr must"),
+    ],
+)
+def test_an_override_that_makes_no_sense_is_one_sentence(overrides, named):
+    with pytest.raises(UserError, match=named) as error:
+        with_overrides(TUNED, overrides)
+    assert "\n" not in str(error.value)
+
+
+def test_non_default_fields_leave_the_defaults_out():
+    assert non_default_fields(TUNED) == {
+        "step": "S7/block3",
+        "epochs": 14,
+        "batch_size": 64,
+        "lr": 0.02,
+        "momentum": 0.8,
+        "augmentation": {"rotation": 7.5, "crop_probability": 0.1},
+    }

@@ -1,6 +1,5 @@
 """The numbers that texts quote from the records, and the command that brings them up to date: `course.py report`."""
 
-import argparse
 import json
 import re
 import statistics
@@ -11,6 +10,7 @@ from common.experiments import bench, frontier, time_to_accuracy
 from common.lesson.notebooks import lessons
 from common.recipe import ROOT
 from common.records import comparison
+from common.system import command_lines
 from common.system.errors import UserError
 from common.system.files import write_atomically
 
@@ -113,7 +113,7 @@ def texts(root: Path = ROOT) -> list[Path]:
 
 def main() -> None:
     """Write today's numbers into every text that quotes a record."""
-    argparse.ArgumentParser(prog="course.py report", description=main.__doc__).parse_args()
+    command_lines.report().parse_args()
     for path in texts():
         text = path.read_text(encoding="utf-8")
         if (filled := fill(text)) != text:

@@ -10,7 +10,6 @@ measured on the 5,000 others, and go into the record's log of the search. Tuning
 With --network NAME the step's recipe trains another of the networks in `common.models`; the record is named after it.
 """
 
-import argparse
 import hashlib
 import os
 import re
@@ -25,9 +24,9 @@ from tqdm import tqdm
 
 from common import models, records
 from common.lesson.notebooks import kernel_environment
-from common.recipe import ROOT
+from common.recipe import LARGEST_SEED, ROOT
 from common.records import comparison, search_log
-from common.system import locks
+from common.system import command_lines, locks
 from common.system.errors import UserError
 from common.system.files import write_together
 
@@ -42,42 +41,32 @@ class InterruptedStudyError(UserError):
 
 def main(arguments: list[str] | None = None) -> None:
     """The command line of the study."""
-    parser = argparse.ArgumentParser(prog="course.py study", description=__doc__.split(":")[0] + ".")
-    add = parser.add_argument
-    add("step", nargs="?", help="S7/block3, or the path of its script")
-    add("--seeds", type=int, default=3, help="seeds 1 to SEEDS (default: 3)")
-    add("--jobs", type=int, default=0, help="how many at once (default: one for each core, at most 8; 4 on a GPU)")
-    add("--validate", action="store_true", help="measure on 5,000 training images, for the log of the search")
-    add("--change", default="", metavar="'NAME=VALUE ...'", help="with --validate: other values in the recipe")
-    add("--network", default="", help="train this network by the step's recipe; it gets a record of its own")
-    add("--anew", action="store_true", help="first forget these runs, recorded or broken off")
-    add("--compare", nargs=2, metavar=("A", "B"), help=comparison.HELP)
-    options = parser.parse_args(arguments)
+    options = command_lines.study().parse_args(arguments)
     if options.compare:
         print(comparison.text(*options.compare))
         return
     if not options.step:
         raise UserError("The study needs a step, such as S7/block3, or --compare with two of them.")
-    if options.seeds < 1 or options.jobs < 0:
-        raise UserError("--seeds must be at least 1, and --jobs at least 0.")
-    study = Study(options.step, options.validate, options.change, options.network)
+    if not 1 <= options.seeds <= LARGEST_SEED or options.jobs < 0:
+        raise UserError(f"--seeds must be at least 1 and at most {LARGEST_SEED}, and --jobs at least 0.")
+    study = Study(options.step, options.validate, options.override, options.network)
     if options.anew:
         study.forget()
     study.run(options.seeds, options.jobs)
 
 
 class Study:
-    """One step by its own recipe, with its own network or another, or on the validation images by a changed recipe."""
+    """One step by its own recipe, with its own network or another; on the validation images also with overrides."""
 
     def __init__(
         self,
         step: str,
         validate: bool = False,
-        change: str = "",
+        overrides: str = "",
         network: str = "",
         asked: tuple[str, ...] = ("--data=mnist",),
     ):
-        """Raises UserError for an unknown step or network, and for a change that would be measured on the test images.
+        """Raises UserError for an unknown step or network, and for overrides that would be measured on the test images.
 
         `asked` are the lesson's options beside those of the study: a test asks for few images of the built-in digits.
         """
@@ -87,28 +76,28 @@ class Study:
         self.lesson = ROOT / "sessions" / f"{self.step}.py"
         if not self.lesson.exists():
             raise UserError(f"There is no step {self.step}: {self.lesson} is missing.")
-        if change and not validate:
-            raise UserError("--change needs --validate: what is only tried is measured on the validation images.")
+        if overrides and not validate:
+            raise UserError("--override needs --validate: what is only tried is measured on the validation images.")
         if network and validate:
-            raise UserError(f"--validate logs a network with its step; use --change \"network='{network}'\".")
+            raise UserError(f"--validate logs a network with its step; use --override \"network='{network}'\".")
         if network and (ROOT / "sessions" / f"{network}.py").exists():
             raise UserError(f"{network} is a step of its own, with its own recipe; study it without --network.")
         if network:
             models.build(network)
         self.asked = asked
-        self.validate, self.title = validate, f"{self.name} {change}".strip()
-        self.change = f"network='{network}'" if network else change
+        self.validate, self.title = validate, f"{self.name} {overrides}".strip()
+        self.overrides = f"network='{network}'" if network else overrides
         self.folder = ROOT / "runs" / "study" / self.name  # seed 1's checkpoint in it holds a whole run of the lesson
         if validate:
-            self.folder = self.folder / "validation" / _file_name(change or "recipe")
+            self.folder = self.folder / "validation" / _file_name(overrides or "recipe")
         self.running: list[subprocess.Popen] = []
         self.stopped = False
 
     def forget(self) -> None:
-        """Drop the recorded runs, or with `validate` those of this change in the log, and what is left of them."""
+        """Drop the recorded runs, or with `validate` those of these overrides in the log, and what is left of them."""
         if self.record.exists():
             record = records.load(self.record)
-            kept = search_log.without(record, self.change) if self.validate else records.without_runs(record)
+            kept = search_log.without(record, self.overrides) if self.validate else records.without_runs(record)
             records.write(self.record, kept)
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -141,7 +130,7 @@ class Study:
         record = records.load(self.record)
         if not self.validate:
             return any(run["seed"] == seed for run in record["runs"])
-        return seed in search_log.accuracies(search_log.trial(record, self.change))
+        return seed in search_log.accuracies(search_log.trial(record, self.overrides))
 
     def _train(self, seed: int, threads: int, advance) -> None:
         """Train one seed in a process of its own, from its last checkpoint where there is one, and record it."""
@@ -150,7 +139,7 @@ class Study:
         out = self.folder / f"seed-{seed}"
         command = [sys.executable, "-m", "common.system.child", str(self.lesson)]  # it must not outlive a killed study
         command += [*self.asked, f"--seed={seed}", f"--out={out}"]
-        command += [f"--change={self.change}", "--validate" if self.validate else "--protocol=both"]
+        command += [f"--override={self.overrides}", "--validate" if self.validate else "--protocol=both"]
         if (out / "checkpoint.pt").exists():
             command.append("--resume")
         environment = {"OMP_NUM_THREADS": str(threads)} | kernel_environment(quick=False)
@@ -187,7 +176,7 @@ class Study:
             record = records.load_if_any(self.name) | {"step": self.step}
             beside = {}
             if self.validate:
-                record = search_log.add(record, self.change, found)
+                record = search_log.add(record, self.overrides, found)
             else:
                 record = records.add_runs(record, found, self.record)
                 record["weights"], beside = self._keep_weights(record)
@@ -217,10 +206,10 @@ class Study:
         return said, {target: trained(nearest).read_bytes()}
 
 
-def _file_name(change: str) -> str:
-    """A folder's name for this change; of a long one, of which file systems take 255 bytes, the end becomes a hash."""
-    name = re.sub(r"[^\w.=-]+", "_", change)
-    return name if len(name.encode()) <= 200 else f"{name[:180]}-{hashlib.sha256(change.encode()).hexdigest()[:12]}"
+def _file_name(overrides: str) -> str:
+    """A folder's name for these overrides. File systems take 255 bytes; the end of a longer name becomes a hash."""
+    name = re.sub(r"[^\w.=-]+", "_", overrides)
+    return name if len(name.encode()) <= 200 else f"{name[:180]}-{hashlib.sha256(overrides.encode()).hexdigest()[:12]}"
 
 
 def default_jobs() -> int:

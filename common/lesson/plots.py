@@ -1,19 +1,26 @@
 """The course's figures, in one style. Each function returns a figure; `show` displays it or writes it as PNG."""
 
 import io
+import os
 from pathlib import Path
 
-import matplotlib
+from common.models.anatomy import Layer
+from common.recipe import in_notebook
+from common.system.errors import UserError
+from common.system.files import write_atomically
+
+try:
+    import matplotlib
+except ValueError:  # it reads the variable when it is imported
+    raise UserError(
+        f"MPLBACKEND must name a backend of matplotlib, such as agg, not {os.environ.get('MPLBACKEND')!r}; unset it."
+    ) from None
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib import ticker
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
-
-from common.models.anatomy import Layer
-from common.recipe import in_notebook
-from common.system.files import write_atomically
 
 if not in_notebook():
     matplotlib.use("Agg")  # no window, so that a script also runs where there is no screen

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from common.records import search_log, store
 from common.system.errors import UserError
 
-HELP = "say whether two steps differ, paired by seed: STEP as recorded, 'STEP:' or 'STEP:NAME=VALUE ...' as validated"
-
 
 @dataclass(frozen=True)
 class Comparison:
@@ -51,14 +49,14 @@ def accuracies(side: str) -> dict[int, float]:
 
     Raises UserError where there are none.
     """
-    step, colon, change = side.partition(":")
+    step, colon, overrides = side.partition(":")
     record = store.load(step)
     if not colon:
         return {run["seed"]: store.accuracy(run) for run in store.runs(record)}
-    found = search_log.accuracies(search_log.trial(record, change))
+    found = search_log.accuracies(search_log.trial(record, overrides))
     if not found:
         raise UserError(
-            f"The record of {step} has no validated runs of {change or 'its recipe'!r}; course.py study makes them."
+            f"The record of {step} has no validated runs of {overrides or 'its recipe'!r}; course.py study makes them."
         )
     return found
 

@@ -24,7 +24,9 @@ def check(record) -> None:
             for part in ("train", "test"):
                 _share(row[f"{part}_correct"], row[f"{part}_total"])
     for trial in record.get("search", []):
-        _require((type(trial["overrides"]), type(trial["recipe"])) == (str, dict), "a trial has no change or no recipe")
+        _require(
+            (type(trial["overrides"]), type(trial["recipe"])) == (str, dict), "a trial has no overrides or no recipe"
+        )
         _require(type(trial["runs"]) is list and trial["runs"] != [], "a trial has no runs")
         for run in trial["runs"]:
             _seeded(run)

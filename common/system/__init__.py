@@ -1,1 +1,9 @@
-"""Files written whole or not at all, locks between processes, and a user's mistakes told in one sentence."""
+"""What a program needs of the operating system.
+
+- `errors`: a mistake is told in one sentence.
+- `streams`: standard output and standard error, also where they are closed, full or missing.
+- `files`: a file is written whole or not at all.
+- `locks`: one run in a folder at a time.
+- `child`: a run ends with the program that started it.
+- `command_lines`: the options of course.py's commands.
+"""

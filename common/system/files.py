@@ -1,4 +1,4 @@
-"""Write a file whole or not at all, and clear away what a killed process had begun."""
+"""Write a file whole or not at all, and remove what a killed process left half written."""
 
 import contextlib
 import os
@@ -12,11 +12,12 @@ CLOCK_SECONDS = 5.0  # by how much a file's time and a process's may differ on o
 
 
 def write_atomically(path: str | Path, content: bytes | str) -> Path:
-    """Write `content` to `path` so that a reader sees the old file or the new one, never a part.
+    """Write `content` to `path` and return the path. A reader sees the old file or the new one, never a part.
 
-    The bytes go to `.NAME.PID.tmp` in the same folder, are flushed to the disk, and take the final name in one rename.
-    Missing folders are made, and what killed processes left in this one is removed. Raises UserError, and leaves the
-    old file as it was, when the disk is full or read-only.
+    The bytes go to `.NAME.PID.tmp` in the same folder and are flushed to the disk. Then one rename gives them the final
+    name. Missing folders are made. What killed processes left in this folder is removed.
+
+    Raises UserError when the disk is full or read-only; the old file is then as it was.
     """
     path = Path(path)
     write_together({path: content})
@@ -24,9 +25,10 @@ def write_atomically(path: str | Path, content: bytes | str) -> Path:
 
 
 def write_together(contents: dict[Path, bytes | str]) -> None:
-    """Write files that belong together, each as `write_atomically` does: when the disk is full, none of them.
+    """Write files that belong together, each as `write_atomically` does. When the disk is full, none is written.
 
-    The renames, which need no space, come when all bytes are on the disk.
+    All bytes are on the disk before the first rename, and a rename needs no space. A process that is killed between two
+    renames leaves one new file and one old file. Raises UserError as `write_atomically` does.
     """
     temporaries = {path: path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in contents}
     path = None
@@ -54,12 +56,13 @@ def unwritable(path: Path, error: OSError) -> UserError:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files in `folder` whose writers are gone: kill -9 leaves them no time to do it.
+    """Remove the temporary files in `folder` whose writers are gone. A process that is killed cannot do it itself.
 
-    A file stays as long as a process with the number in its name lives that was there when the file was last written;
-    a later process that was given the same number does not count. Nothing else is touched. Processes of another
-    machine or container that write into the same folder at this moment cannot be seen; if one loses its file so, its
-    write fails with a sentence, and the old file stays.
+    The name of a temporary file holds its writer's process number. The file stays while the writer lives. A process
+    that started after the file was last written is another one with the same number. Other files are not touched.
+
+    A writer on another machine or in another container cannot be seen. If it loses its file so, its write fails with
+    one sentence, and the old file stays.
     """
     for path in folder.glob(".*.tmp"):
         found = TEMPORARY.fullmatch(path.name)
@@ -69,7 +72,7 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def _lived(number: int, moment: float) -> bool:
-    """Whether the process with this number still lives and had been started at `moment`, in seconds of the epoch."""
+    """Whether the process with this number lives, and had started by `moment` (seconds since 1970)."""
     import psutil  # only where there is something to decide
 
     try:

@@ -14,10 +14,10 @@ NAME = ".lock"  # stays when the run has ended: removing a lock file is how two 
 
 @contextlib.contextmanager
 def exclusive_run_lock(folder: Path) -> Iterator[None]:
-    """Keep every other run out of the folder, which is made where it is missing, and clear away what killed runs left.
+    """Keep every other run out of the folder. Make the folder if it is missing, and remove what killed runs left in it.
 
-    The system frees the lock when this process ends, also by kill -9. Raises UserError at once when another run has
-    it, and when the folder cannot be written.
+    The operating system frees the lock when this process ends, also after kill -9. Raises UserError at once when
+    another run holds the lock, or when the folder cannot be written.
     """
     lock = filelock.FileLock(folder / NAME, timeout=0)
     try:
@@ -40,9 +40,10 @@ def exclusive_run_lock(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def wait_for_lock(path: Path, seconds: float = -1) -> Iterator[None]:
-    """Hold the lock file `path` after whoever has it now; where the file system has no locks, go on without.
+    """Wait for the lock file `path` and hold it. Where the file system has no locks, go on without one.
 
-    Raises filelock.Timeout when it is still held after so many seconds (-1: wait for ever), and OSError.
+    Raises filelock.Timeout when another process still holds it after so many seconds (-1: wait for ever), and OSError
+    when the file cannot be made.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(path, timeout=seconds)
@@ -55,5 +56,5 @@ def wait_for_lock(path: Path, seconds: float = -1) -> Iterator[None]:
 
 
 def is_used(folder: Path) -> bool:
-    """Whether a run had the folder before, and so may still have it."""
+    """Whether a run has ever locked the folder. It may still hold the lock."""
     return (folder / NAME).exists()

@@ -656,9 +656,9 @@ for name, some in (("no dropout", without_dropout), ("dropout 0.1", planned)):
     if values:
         line += f"  mean {statistics.fmean(values):.3f} %  " + " ".join(f"{value:.2f}" for value in values)
     else:
-        change = overrides_between(planned, some)
+        overrides = overrides_between(planned, some)
         line += f"  no runs yet: course.py study {planned.step} --validate --seeds 5"
-        line += f' --change "{change}"' if change else ""
+        line += f' --override "{overrides}"' if overrides else ""
     print(line)
 try:
     found = comparison.paired(search_log.validated(without_dropout), search_log.validated(planned))

@@ -602,8 +602,8 @@ for temperature in (1, 3, 6):
 # %%
 def command(rung: Recipe) -> str:
     """The command that trains a rung with five seeds."""
-    change = "" if rung.step != top.step else overrides_between(top, rung)
-    return f"course.py study {rung.step} --validate --seeds 5" + (f' --change "{change}"' if change else "")
+    overrides = "" if rung.step != top.step else overrides_between(top, rung)
+    return f"course.py study {rung.step} --validate --seeds 5" + (f' --override "{overrides}"' if overrides else "")
 
 
 def compared(below: Recipe, rung: Recipe, comparisons: int) -> str:
@@ -687,7 +687,7 @@ print(search_log.listing(top, names))
 # %% [markdown]
 # **No test image was looked at in this search.** That does not rest on good intentions. With `--validate`,
 # `common/data/digits.py` puts the 5,000 set-aside images in the place of the test images before it returns, so that
-# the run holds no test image that it could be measured on. The study refuses a `--change` without `--validate`, and
+# the run holds no test image that it could be measured on. The study refuses an `--override` without `--validate`, and
 # writes such runs into this log and nowhere else; tests hold both to it (`tests/data/test_digits.py`,
 # `tests/experiments/test_study.py`). One door cannot be locked: anybody can run the lesson itself with another recipe
 # and look. What keeps that out of the results is that a record takes only runs of the one recipe that the lesson

@@ -117,7 +117,7 @@ def test_seeds_run_side_by_side(course):
 
 def test_validated_runs_go_into_the_log_of_the_search_alone(course):
     root = course()
-    one_by_one("--seeds", "2", "--validate", "--change", "lr=0.2 nesterov=True")
+    one_by_one("--seeds", "2", "--validate", "--override", "lr=0.2 nesterov=True")
     one_by_one("--seeds", "1", "--validate")
     one_by_one("--seeds", "1", "--validate")
     assert log(root) == ["1", "2", "1"]
@@ -141,7 +141,7 @@ def test_another_network_by_the_same_recipe_has_a_record_of_its_own(course):
     assert not records.path_of("S7/block3").exists()
     assert records.load("S7/block4_relu")["weights"]["file"] == "weights/block4_relu.safetensors"
     assert (root / "sessions/S7/weights/block4_relu.safetensors").exists()
-    assert (root / "asked").read_text().split("|")[1:3] == ["--change=network='S7/block4_relu'", "--protocol=both"]
+    assert (root / "asked").read_text().split("|")[1:3] == ["--override=network='S7/block4_relu'", "--protocol=both"]
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_another_network_by_the_same_recipe_has_a_record_of_its_own(course):
     [
         (["--network=S7/block9"], "no network 'S7/block9'"),
         (["--network=S7/block3"], "S7/block3 is a step of its own"),
-        (["--network=S7/block4_relu", "--validate"], "use --change \"network='S7/block4_relu'\""),
+        (["--network=S7/block4_relu", "--validate"], "use --override \"network='S7/block4_relu'\""),
         (["--network=../../etc"], "A step has a name such as S7/block3"),
     ],
 )
@@ -176,9 +176,9 @@ def test_trials_of_another_recipe_are_not_mixed_in(course):
 def test_anew_forgets_only_what_it_names(course):
     root = course()
     one_by_one("--seeds", "1")
-    one_by_one("--seeds", "2", "--validate", "--change", "lr=0.2")
-    one_by_one("--seeds", "1", "--validate", "--change", "lr=0.3")
-    one_by_one("--seeds", "1", "--validate", "--change", "lr=0.2", "--anew")
+    one_by_one("--seeds", "2", "--validate", "--override", "lr=0.2")
+    one_by_one("--seeds", "1", "--validate", "--override", "lr=0.3")
+    one_by_one("--seeds", "1", "--validate", "--override", "lr=0.2", "--anew")
     record = records.load("S7/block3")
     tried = [(trial["overrides"], [run["seed"] for run in trial["runs"]]) for trial in record["search"]]
     assert sorted(tried) == [("lr=0.2", [1]), ("lr=0.3", [1])]
@@ -194,7 +194,7 @@ def test_changes_too_long_for_a_folders_name_have_a_folder_each(course):
     root = course()
     changes = [" ".join(f"augmentation.rotation={number}.0" for number in (*range(14), last)) for last in (20, 30)]
     for change in changes:
-        one_by_one("--validate", "--seeds", "1", "--change", change)
+        one_by_one("--validate", "--seeds", "1", "--override", change)
     assert log(root) == ["1", "1"]
     assert len({study.Study("S7/block3", True, change).folder for change in [*changes, "lr=0.2"]}) == 3
     assert study.Study("S7/block3", True, "lr=0.2").folder.name == "lr=0.2"
@@ -202,8 +202,8 @@ def test_changes_too_long_for_a_folders_name_have_a_folder_each(course):
 
 def test_a_change_is_never_measured_on_the_test_images(course):
     course()
-    with pytest.raises(UserError, match="--change needs --validate"):
-        one_by_one("--change", "lr=0.2")
+    with pytest.raises(UserError, match="--override needs --validate"):
+        one_by_one("--override", "lr=0.2")
 
 
 def test_runs_of_another_recipe_are_not_mixed_in(course):

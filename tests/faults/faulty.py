@@ -111,10 +111,10 @@ def lesson(*arguments):
 
 
 def study(root: Path, *asked: str, seeds: int = 2, jobs: int = 2):
-    from common import records
     from common.experiments import study as studies
+    from common.records import store
 
-    studies.ROOT = records.ROOT = root
+    studies.ROOT = store.ROOT = root
     studies.Study("S7/block3", asked=asked).run(seeds, jobs)
 
 

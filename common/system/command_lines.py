@@ -1,0 +1,63 @@
+"""The options of course.py's commands that import much: `python -m common.system.command_lines study --help`.
+
+Only the standard library is imported here. So each command answers --help before there is an environment.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+COMPARE = (
+    "say whether two steps differ, paired by seed: STEP as recorded, 'STEP:' or 'STEP:NAME=VALUE ...' as validated"
+)
+
+
+def lab() -> argparse.ArgumentParser:
+    """`course.py lab`; what it does not know goes on to JupyterLab."""
+    about = "Open your own copies of the lessons, in work/, in JupyterLab, to which all other options go."
+    parser = argparse.ArgumentParser(prog="course.py lab", description=about, allow_abbrev=False)
+    add = parser.add_argument
+    add("--copies-only", action="store_true", help="make the missing copies and open nothing")
+    add("--renew", nargs="+", metavar="STEP", help="make new copies of these, such as S7/block3; the old ones are kept")
+    add("--answers", nargs="+", type=Path, metavar="FILE", help="tell what the checks in these notebooks said, and end")
+    return parser
+
+
+def notebooks() -> argparse.ArgumentParser:
+    """`course.py notebooks`."""
+    about = "Make each lesson's notebook from its script."
+    parser = argparse.ArgumentParser(prog="course.py notebooks", description=about)
+    parser.add_argument("step", nargs="*", help="such as S7/block3 (default: every lesson)")
+    parser.add_argument("--force", action="store_true", help="execute also what has not changed")
+    parser.add_argument("--reuse", action="store_true", help="take a lesson's training from its study's seed 1")
+    mine = parser.add_mutually_exclusive_group()
+    mine.add_argument("--keep-mine", action="store_true", help="write cells of your own from the .ipynb into the .py")
+    mine.add_argument("--discard-mine", action="store_true", help="make the .ipynb anew, after a copy of it in work/")
+    return parser
+
+
+def report() -> argparse.ArgumentParser:
+    """`course.py report`."""
+    return argparse.ArgumentParser(
+        prog="course.py report", description="Write today's numbers into every text that quotes a record."
+    )
+
+
+def study() -> argparse.ArgumentParser:
+    """`course.py study`."""
+    about = "Run a step over several seeds and gather its record."
+    parser = argparse.ArgumentParser(prog="course.py study", description=about)
+    add = parser.add_argument
+    add("step", nargs="?", help="S7/block3, or the path of its script")
+    add("--seeds", type=int, default=3, help="seeds 1 to SEEDS (default: 3)")
+    add("--jobs", type=int, default=0, help="how many at once (default: one for each core, at most 8; 4 on a GPU)")
+    add("--validate", action="store_true", help="measure on 5,000 training images, for the log of the search")
+    add("--override", default="", metavar="'NAME=VALUE ...'", help="with --validate: other values in the recipe")
+    add("--network", default="", help="train this network by the step's recipe; it gets a record of its own")
+    add("--anew", action="store_true", help="first forget these runs, recorded or broken off")
+    add("--compare", nargs=2, metavar=("A", "B"), help=COMPARE)
+    return parser
+
+
+if __name__ == "__main__":
+    {"lab": lab, "notebooks": notebooks, "report": report, "study": study}[sys.argv[1]]().parse_args(sys.argv[2:])
