@@ -3,8 +3,8 @@
 Commands, each after `python3 course.py`:
   run [STEP] [options]  train a step: S7/block3, or the one named (its options: run STEP --help)
   test [options]        check everything: ruff, the tests, every notebook; the options go to pytest
-  lab [options]         open the lessons in JupyterLab
-  notebooks [options]   make the notebooks again from their .py halves
+  lab [options]         open your own copies of the lessons, in work/, in JupyterLab
+  notebooks [options]   make the notebooks again from their .py halves; no cell of yours is overwritten
   bench [options]       time an epoch, the sources' loop against ours
   time-to-accuracy      time how soon 99.40 % is reached, the source's recipe and loop against ours
   study [options]       train a step with several seeds, for its record
@@ -40,7 +40,7 @@ LOCK = VENV / "course.lock"
 
 DEFAULT_STEP = "S7/block3"
 PROGRAMS = {
-    "lab": ["-m", "jupyterlab", "--LabApp.default_url=/lab/tree/sessions"],
+    "lab": ["-m", "common.lesson.workbook"],
     "notebooks": ["-m", "common.lesson.notebooks"],
     "bench": ["-m", "common.experiments.bench"],
     "time-to-accuracy": ["-m", "common.experiments.time_to_accuracy"],
@@ -167,7 +167,10 @@ def call(arguments, python=PYTHON):
 
 def test(pytest_arguments):
     """Run ruff and, whatever it finds, the tests; pytest's last line ends the output, with ruff's failure under it."""
-    ruff = call(["-m", "ruff", "check"]) or call(["-m", "ruff", "format", "--check"])
+    lines = (ROOT / "sessions/lessons.txt").read_text(encoding="utf-8").split("\n")
+    scripts = [f"sessions/{step}.py" for step in lines if step and step[0] != "#"]  # a student's own are left alone
+    checked = ["course.py", "conftest.py", "common", "tests", *scripts]
+    ruff = call(["-m", "ruff", "check", *checked]) or call(["-m", "ruff", "format", "--check", *checked])
     tests = call(["-m", "pytest", "--nbval", *pytest_arguments])
     if ruff:
         refuse("Ruff found something to mend: see above, before the tests.", ruff)

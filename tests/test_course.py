@@ -73,6 +73,7 @@ def checkout(tmp_path_factory) -> Path:
     """A checkout with its environment made; two processes ask for it at once, and both get it."""
     folder = tmp_path_factory.mktemp("course") / "mein Kurs für MNIST"
     (folder / "sessions" / "S7").mkdir(parents=True)
+    (folder / "sessions" / "lessons.txt").write_text("# A list.\nS7/block3\n")
     (folder / "sessions" / "S7" / "block3.py").write_text(LESSON, encoding="utf-8")
     (folder / "requirements.txt").write_text(write_wheel(folder, "1.0"), encoding="utf-8")
     (folder / "pyproject.toml").touch()
@@ -138,7 +139,8 @@ def test_help_names_every_command(checkout):
 def test_tests_run_whatever_ruff_finds_and_either_failure_counts(checkout, finds, code, expected):
     result = course(checkout, "test", "-k", "data", RUFF_FINDS=finds, PYTEST_CODE=str(code))
     assert result.returncode == expected
-    assert result.stdout.splitlines()[0] == "ruff check"
+    # Ruff looks at the course's own files, not at what a student has beside the lessons.
+    assert result.stdout.splitlines()[0] == "ruff check course.py conftest.py common tests sessions/S7/block3.py"
     assert result.stdout.splitlines()[-1] == "pytest --nbval -k data"
     assert ("Ruff found something" in result.stderr) == bool(finds)
 

@@ -1,7 +1,8 @@
-"""Make each lesson's notebook from its script: `python -m common.lesson.notebooks [STEP ...] [--force]`.
+"""Make each lesson's notebook from its script: `python -m common.lesson.notebooks [STEP ...]`.
 
-One way only: sessions/S7/block3.py (jupytext's py:percent, the half that people edit) becomes sessions/S7/block3.ipynb
-with the outputs of a full run. A notebook whose inputs have not changed since is left as it is.
+A lesson is a pair that jupytext knows (pyproject.toml): sessions/S7/block3.py, and sessions/S7/block3.ipynb, the same
+cells with the outputs of a full run. JupyterLab with jupytext's extension saves both. This command is for whoever edits
+one of them elsewhere. It never overwrites a cell that only one of the two has, unless it is told to.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import itertools
 import json
 import os
 import time
+from datetime import datetime
 from pathlib import Path
 
 import jupytext
@@ -17,6 +19,7 @@ import nbformat
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from jupytext.combine import map_outputs_to_inputs
+from jupytext.config import load_jupytext_config
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
@@ -28,7 +31,7 @@ from common.system.files import write_atomically
 from common.system.locks import exclusive_run_lock
 
 SESSIONS = ROOT / "sessions"
-COMMON = ROOT / "common"
+LIST = "lessons.txt"  # in SESSIONS
 LARGEST = 1_000_000  # bytes; GitHub shows larger notebooks slowly or not at all
 INHERITED = ("COURSE_CACHE", "COURSE_DATA", "COURSE_DEVICE")  # the other COURSE_ variables would change what is run
 # No versions here: they differ from machine to machine.
@@ -44,26 +47,48 @@ class NotExecutedError(UserError):
     exit_code = 1
 
 
+class LeftAloneError(UserError):
+    """A notebook has cells that its script does not have; both are as they were."""
+
+    exit_code = 1
+
+
 def main(arguments: list[str] | None = None) -> None:
     """The command line; `arguments` defaults to the program's own."""
-    parser = argparse.ArgumentParser(prog="course.py notebooks", description=__doc__.split(":")[0] + ".")
+    parser = argparse.ArgumentParser(
+        prog="course.py notebooks", description="Make each lesson's notebook from its script."
+    )
     parser.add_argument("step", nargs="*", help="such as S7/block3 (default: every lesson)")
     parser.add_argument("--force", action="store_true", help="execute also what has not changed")
     parser.add_argument("--reuse", action="store_true", help="take a lesson's training from its study's seed 1")
+    mine = parser.add_mutually_exclusive_group()
+    mine.add_argument("--keep-mine", action="store_true", help="write cells of your own from the .ipynb into the .py")
+    mine.add_argument("--discard-mine", action="store_true", help="make the .ipynb anew, after a copy of it in work/")
     options = parser.parse_args(arguments)
-    update(SESSIONS, options.step, options.force, options.reuse)
+    mine = "keep" if options.keep_mine else "discard" if options.discard_mine else ""
+    update(SESSIONS, options.step, options.force, options.reuse, mine)
 
 
-def update(sessions: Path, steps=(), force: bool = False, reuse: bool = False) -> None:
+def update(sessions: Path, steps=(), force: bool = False, reuse: bool = False, mine: str = "") -> None:
     """Bring the notebooks of `steps` (all when empty) under `sessions` up to date, one printed line each.
 
     With `reuse`, a lesson whose study has left seed 1's checkpoint goes on from there: the same numbers, no training.
-    Raises UserError for an unknown step, and NotExecutedError at the first lesson that fails; its old notebook stays.
+    A notebook with cells that its script does not have is left alone; where `mine` is "keep" they go into the script,
+    where it is "discard" the notebook is made anew. What is overwritten then is first copied into work/.
+
+    Raises UserError for an unknown step, NotExecutedError at the first lesson that fails (its old notebook stays), and
+    LeftAloneError at the end, when a notebook was left alone.
     """
+    left_alone = []
     for step, lesson in _chosen(sessions, steps).items():
         path = lesson.with_suffix(".ipynb")
         old = read(path)
         new = pair(lesson, old)
+        own = cells_missing_in(new, old)
+        if own and mine != "discard":
+            _keep(step, lesson, old, new) if mine else _explain(step, own)
+            left_alone += [] if mine else [step]
+            continue
         if not force and old and old.metadata.get("course") == new.metadata.course and halves(old) == halves(new):
             print(f"current    {step}.ipynb")
             continue
@@ -74,21 +99,39 @@ def update(sessions: Path, steps=(), force: bool = False, reuse: bool = False) -
             print(f"running    {step}.py, in full; this can take minutes", flush=True)
             get_mnist()
             _execute(new, path, _trained_already(step) if reuse else {})
+        if own or (old is None and path.exists()):  # a notebook that cannot be read may hold answers too
+            print(f"copied     {step}.ipynb, as it was, to {set_aside(path, sessions)}")
         content = (nbformat.writes(new) + "\n").encode()
         write_atomically(path, content)
         seconds, kilobytes = time.perf_counter() - started, len(content) / 1000
         print(f"written    {step}.ipynb  {seconds:.0f} s  {kilobytes:,.0f} kB", flush=True)
         if len(content) > LARGEST:
             print(f"warning    {step}.ipynb is over {LARGEST / 1000:,.0f} kB; draw smaller or fewer figures")
+    if left_alone:
+        raise LeftAloneError(
+            f"Left alone: {', '.join(left_alone)}. --keep-mine writes your cells into the .py; --discard-mine makes "
+            "the notebook anew, after a copy of it in work/."
+        )
 
 
 def lessons(sessions: Path = SESSIONS) -> dict[str, Path]:
-    """Every lesson's script by its step's name, such as "S7/block3"."""
-    return {f"{path.parent.name}/{path.stem}": path for path in sorted(sessions.glob("S*/*.py"))}
+    """Every lesson's script by its step's name, such as "S7/block3", as sessions/lessons.txt lists them.
+
+    Whatever else lies beside them is a student's own. Raises UserError when a script of the list is missing.
+    """
+    try:
+        lines = (sessions / LIST).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        lines = []
+    found = {step: sessions / f"{step}.py" for step in map(str.strip, lines) if step and not step.startswith("#")}
+    for step, path in found.items():
+        if not path.exists():
+            raise UserError(f"{sessions / LIST} lists {step}, but there is no {path}.")
+    return found
 
 
 def read(path: Path) -> NotebookNode | None:
-    """The notebook at `path`, or None when there is none or it cannot be read: it is made anew then."""
+    """The notebook at `path`, or None when there is none or it cannot be read."""
     try:
         return nbformat.read(path, as_version=4)
     except (FileNotFoundError, ValueError, AttributeError, nbformat.ValidationError):  # what nbformat raises
@@ -102,20 +145,53 @@ def halves(notebook: NotebookNode) -> list[tuple[str, str]]:
 
 def pair(lesson: Path, old: NotebookNode | None = None) -> NotebookNode:
     """The notebook of the script `lesson`, without outputs; cells that `old` has too keep their ids."""
-    inputs = fingerprints(lesson)  # before the script is read: a later edit then counts as a change
     notebook = jupytext.reads(lesson.read_text(encoding="utf-8"), fmt="py:percent")
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     notebook.metadata.pop("jupytext", None)
-    notebook.metadata.update(METADATA, course=inputs)
+    notebook.metadata.update(METADATA, course=made_from(notebook, lesson))
     _name_cells(notebook.cells, old.cells if old else [])
     return notebook
 
 
-def fingerprints(lesson: Path) -> dict[str, str]:
-    """SHA-256 of what the outputs of `lesson` depend on: the script, common/*.py and, if any, the step's record."""
+def made_from(notebook: NotebookNode, lesson: Path) -> dict[str, str]:
+    """What a notebook's metadata keep of its making: a hash of each cell, and of the step's record, if there is one.
+
+    They tell later whose a cell is, and whether the outputs are of today's code. Time stamps could not: a clone has
+    new ones.
+    """
+    hashes = {
+        "code": " ".join(_hash(cell) for cell in notebook.cells if cell.cell_type == "code"),
+        "prose": " ".join(_hash(cell) for cell in notebook.cells if cell.cell_type != "code"),
+    }
     record = lesson.parent / "records" / f"{lesson.stem}.json"
-    inputs = {"lesson": _sha256([lesson]), "common": _sha256(sorted(COMMON.glob("*.py")))}
-    return {**inputs, "record": _sha256([record])} if record.exists() else inputs
+    if record.exists():  # git may check text out with either line ending
+        hashes["record"] = hashlib.sha256(record.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
+    return hashes
+
+
+def is_own(cell: NotebookNode, notebook: NotebookNode) -> bool:
+    """Whether a student wrote or changed this cell: `notebook` was not made with it."""
+    course = notebook.metadata.get("course", {})
+    made_with = course.get("code" if cell.cell_type == "code" else "prose", "")
+    return bool(cell.source.strip()) and _hash(cell) not in made_with.split()
+
+
+def cells_missing_in(new: NotebookNode, old: NotebookNode | None) -> list[tuple[int, NotebookNode]]:
+    """The student's own cells of `old` that `new` does not have, each after its number, which counts from 1."""
+    there = halves(new)
+    own = [(number, cell) for number, cell in enumerate(old.cells if old else [], start=1) if is_own(cell, old)]
+    return [(number, cell) for number, cell in own if (cell.cell_type, cell.source) not in there]
+
+
+def set_aside(path: Path, sessions: Path = SESSIONS) -> Path:
+    """Copy a half of a lesson, or a copy of one, to work/S7/block3_2026-11-26_191503.ipynb, and return that path.
+
+    Links and imports work there as they do in sessions/, and git ignores it.
+    """
+    first = sessions.parent / "work" / path.parent.name / f"{path.stem}_{datetime.now():%Y-%m-%d_%H%M%S}{path.suffix}"
+    others = (first.with_stem(f"{first.stem}_{number}") for number in itertools.count(2))
+    free = next(copy for copy in itertools.chain([first], others) if not copy.exists())
+    return write_atomically(free, path.read_bytes())
 
 
 def absolute_folders() -> dict[str, str]:
@@ -141,9 +217,9 @@ def kernel_environment(quick: bool) -> dict[str, str]:
 
 
 def _same_run(old: NotebookNode, new: NotebookNode) -> bool:
-    """Whether `old` ran the code of `new` with the same common/ and record; if so, give `new` its outputs."""
+    """Whether `old` ran the code of `new` with the same record; if so, give `new` its outputs."""
     sides = [[cell for cell in notebook.cells if cell.cell_type == "code"] for notebook in (old, new)]
-    inputs = [{**notebook.metadata.get("course", {}), "lesson": ""} for notebook in (old, new)]
+    inputs = [{**notebook.metadata.get("course", {}), "prose": ""} for notebook in (old, new)]
     if inputs[0] != inputs[1] or [cell.source for cell in sides[0]] != [cell.source for cell in sides[1]]:
         return False
     for before, after in zip(*sides, strict=True):
@@ -167,12 +243,28 @@ def _chosen(sessions: Path, steps) -> dict[str, Path]:
     return {step: available[step] for step in steps or available}
 
 
-def _sha256(paths) -> str:
-    digest = hashlib.sha256()
-    for path in paths:
-        content = path.read_bytes().replace(b"\r\n", b"\n")  # git may check text out with either line ending
-        digest.update(f"{path.name} {len(content)}\n".encode() + content)
-    return digest.hexdigest()
+def _hash(cell: NotebookNode) -> str:
+    return hashlib.sha256(cell.source.encode()).hexdigest()[:8]
+
+
+def _first_line(cell: NotebookNode) -> str:
+    return cell.source.strip().splitlines()[0][:80]
+
+
+def _explain(step: str, own: list[tuple[int, NotebookNode]]) -> None:
+    print(f"yours      {step}.ipynb has what {step}.py does not have; nothing was written")
+    for number, cell in own:
+        print(f"           cell {number}, {cell.cell_type}: {_first_line(cell)}")
+
+
+def _keep(step: str, lesson: Path, old: NotebookNode, new: NotebookNode) -> None:
+    """Write the cells of the notebook `old` into the script `lesson`, now that of `new`; copy that first if need be."""
+    made_with = NotebookNode(cells=new.cells, metadata=old.metadata)
+    if cells_missing_in(old, made_with):  # neither was the notebook made with it nor does it have it now
+        print(f"copied     {step}.py, as it was, to {set_aside(lesson, lesson.parent.parent)}")
+    filters = load_jupytext_config(str(SESSIONS))
+    write_atomically(lesson, jupytext.writes(old, fmt="py:percent", config=filters))
+    print(f"kept       {step}.py has your cells now; the outputs stay until the next `course.py notebooks {step}`")
 
 
 def _name_cells(cells: list[NotebookNode], old: list[NotebookNode]) -> None:

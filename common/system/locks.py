@@ -25,7 +25,8 @@ def exclusive_run_lock(folder: Path) -> Iterator[None]:
         lock.acquire()
     except filelock.Timeout:
         raise UserError(
-            f"Another run is training in {folder}; wait until it has ended, or choose another folder with --out."
+            f"Another run is training in {folder}; wait until it has ended, or choose another folder with "
+            "--out (in a notebook: the variable COURSE_OUT)."
         ) from None
     except OSError as error:
         raise unwritable(folder, error) from error

@@ -1,16 +1,3 @@
-# ---
-# jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
-#       format_version: '1.3'
-#   kernelspec:
-#     display_name: Python 3
-#     language: python
-#     name: python3
-# ---
-
 # %% [markdown]
 # # S5 step 1: Build a first network, from one pixel to a trained model
 #
@@ -57,7 +44,10 @@
 # `COURSE_EPOCHS=3`.
 
 # %%
-from common.recipe import Augmentation, Recipe, Target, command_line
+try:
+    from common.recipe import Augmentation, Recipe, Target, command_line
+except ModuleNotFoundError:
+    raise SystemExit("This kernel lacks the course: run `python3 course.py lab`, or choose the kernel .venv.") from None
 
 recipe = Recipe(
     step="S5/step1_first_network",

@@ -1,16 +1,3 @@
-# ---
-# jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
-#       format_version: '1.3'
-#   kernelspec:
-#     display_name: Python 3
-#     language: python
-#     name: python3
-# ---
-
 # %% [markdown]
 # # S6 part 1: Work out eight derivatives by hand, and find out how long a step may be
 #
@@ -55,7 +42,10 @@
 # knows, `--epochs` and `--out` have something to act on here; those about digits and devices do not.
 
 # %%
-from common.recipe import ROOT, Recipe, Target, command_line
+try:
+    from common.recipe import ROOT, Recipe, Target, command_line
+except ModuleNotFoundError:
+    raise SystemExit("This kernel lacks the course: run `python3 course.py lab`, or choose the kernel .venv.") from None
 
 recipe = Recipe(step="S6/part1_backprop", epochs=1000, batch_size=1, lr=0.5)
 recipe, options = command_line(recipe)

@@ -1,16 +1,3 @@
-# ---
-# jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
-#       format_version: '1.3'
-#   kernelspec:
-#     display_name: Python 3
-#     language: python
-#     name: python3
-# ---
-
 # %% [markdown]
 # # S6 part 2, step 2, the fix: Free the logits, and measure what that is worth
 #
@@ -42,7 +29,10 @@
 # everything but the network's last lines is as it was, down to the seed.
 
 # %%
-from common.recipe import Recipe, Target, command_line
+try:
+    from common.recipe import Recipe, Target, command_line
+except ModuleNotFoundError:
+    raise SystemExit("This kernel lacks the course: run `python3 course.py lab`, or choose the kernel .venv.") from None
 
 recipe = Recipe(
     step="S6/part2_step2_fixed",

@@ -1,16 +1,3 @@
-# ---
-# jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
-#       format_version: '1.3'
-#   kernelspec:
-#     display_name: Python 3
-#     language: python
-#     name: python3
-# ---
-
 # %% [markdown]
 # # S6 part 2, step 2: Find out why a network that reads 99 % stays at 83 % in training
 #
@@ -54,7 +41,10 @@
 # The recipe is the source's: no schedule, no augmentation, seed 1.
 
 # %%
-from common.recipe import Recipe, Target, command_line
+try:
+    from common.recipe import Recipe, Target, command_line
+except ModuleNotFoundError:
+    raise SystemExit("This kernel lacks the course: run `python3 course.py lab`, or choose the kernel .venv.") from None
 
 recipe = Recipe(
     step="S6/part2_step2_strided",

@@ -1,16 +1,3 @@
-# ---
-# jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
-#       format_version: '1.3'
-#   kernelspec:
-#     display_name: Python 3
-#     language: python
-#     name: python3
-# ---
-
 # %% [markdown]
 # # S6 part 2, step 3: Average the dense head away, and ask whether 99.33 and 99.42 differ
 #
@@ -59,7 +46,10 @@
 # first 19 epochs of this run are exactly the run that `--epochs 19` gives, and the record knows its accuracy.
 
 # %%
-from common.recipe import Recipe, Target, command_line
+try:
+    from common.recipe import Recipe, Target, command_line
+except ModuleNotFoundError:
+    raise SystemExit("This kernel lacks the course: run `python3 course.py lab`, or choose the kernel .venv.") from None
 
 recipe = Recipe(
     step="S6/part2_step3_global_pooling",

@@ -1,16 +1,3 @@
-# ---
-# jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
-#       format_version: '1.3'
-#   kernelspec:
-#     display_name: Python 3
-#     language: python
-#     name: python3
-# ---
-
 # %% [markdown]
 # # S6 part 2, step 4: Design a network for 20,000 parameters, from its budget and its receptive field
 #
@@ -64,7 +51,10 @@
 # as it stands here, whatever the command line changes for one run.
 
 # %%
-from common.recipe import Augmentation, Recipe, Target, command_line
+try:
+    from common.recipe import Augmentation, Recipe, Target, command_line
+except ModuleNotFoundError:
+    raise SystemExit("This kernel lacks the course: run `python3 course.py lab`, or choose the kernel .venv.") from None
 
 recipe = Recipe(
     step="S6/part2_step4_under_20k",
@@ -681,7 +671,7 @@ except UserError:
 #
 # The record lists all that was tried on the validation images for this step, and these two are all. Block 4 says what
 # keeps the test images out of such a search. (Before it, a first form of this network, without teacher and test-time
-# augmentation, was tried once on training images; the [log](../S7/records/README.md) has it.)
+# augmentation, was tried once on training images; the [log](../../sessions/S7/records/README.md) has it.)
 
 # %%
 print(search_log.listing(planned))

@@ -1,16 +1,3 @@
-# ---
-# jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
-#       format_version: '1.3'
-#   kernelspec:
-#     display_name: Python 3
-#     language: python
-#     name: python3
-# ---
-
 # %% [markdown]
 # # S7 block 2: Halve the parameters, and measure what they had bought
 #
@@ -57,7 +44,10 @@
 # of any one layer.
 
 # %%
-from common.recipe import Augmentation, Recipe, Target, command_line
+try:
+    from common.recipe import Augmentation, Recipe, Target, command_line
+except ModuleNotFoundError:
+    raise SystemExit("This kernel lacks the course: run `python3 course.py lab`, or choose the kernel .venv.") from None
 
 recipe = Recipe(
     step="S7/block2",

@@ -1,16 +1,3 @@
-# ---
-# jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
-#       format_version: '1.3'
-#   kernelspec:
-#     display_name: Python 3
-#     language: python
-#     name: python3
-# ---
-
 # %% [markdown]
 # # S7 block 4: The same budget, trained and spent better, and which change did it
 #
@@ -67,7 +54,10 @@
 # run.
 
 # %%
-from common.recipe import Augmentation, Recipe, Target, command_line
+try:
+    from common.recipe import Augmentation, Recipe, Target, command_line
+except ModuleNotFoundError:
+    raise SystemExit("This kernel lacks the course: run `python3 course.py lab`, or choose the kernel .venv.") from None
 
 recipe = Recipe(
     step="S7/block4",
@@ -701,7 +691,7 @@ print(search_log.listing(top, names))
 #
 # The networks of rungs 7 and 8, the teacher and the nine views were first tried on halves of the training images:
 # trained on the first 30,000, tested on the others. Those runs were not kept; what they said, also about what was
-# tried and left, is in the [log](records/README.md).
+# tried and left, is in the [log](../../sessions/S7/records/README.md).
 
 # %% [markdown]
 # ### The run
@@ -860,7 +850,7 @@ print(f"{'recorded':<11}{'rung 5 less rung 2, not planned':<52}{compared(rungs[2
 # the part *Result* prints them. Between the last two lie the teacher and the nine views. In the ladder the teacher
 # has the larger difference, the nine views hardly any, and five seeds tell neither from chance. The run above keeps
 # most of its distance from rung 8 with a single view, which speaks for the teacher; on halves of the training images,
-# with a seed or two, it had been the nine views that stood out ([log](records/README.md)).
+# with a seed or two, it had been the nine views that stood out ([log](../../sessions/S7/records/README.md)).
 #
 # **The end of the run.** Had we reported each seed's best epoch instead of its last, the mean would be
 # 0.02 points<!--S7/block4 best_epoch_bias--> higher here, and 0.06 points<!--S7/block3 best_epoch_bias--> higher in block 3. This number

@@ -1,16 +1,3 @@
-# ---
-# jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
-#       format_version: '1.3'
-#   kernelspec:
-#     display_name: Python 3
-#     language: python
-#     name: python3
-# ---
-
 # %% [markdown]
 # # S8 step 1: Climb from the sources' loop to ours, one timed rung at a time
 #
@@ -57,7 +44,10 @@
 # faster.
 
 # %%
-from common.recipe import Augmentation, Recipe, command_line
+try:
+    from common.recipe import Augmentation, Recipe, command_line
+except ModuleNotFoundError:
+    raise SystemExit("This kernel lacks the course: run `python3 course.py lab`, or choose the kernel .venv.") from None
 
 recipe = Recipe(
     step="S8/step1_speed",
@@ -462,7 +452,7 @@ for name in ("batch last", "bfloat16", "float32 on a GPU"):
 #
 # Seconds an epoch are a means. What you wait for is a network that is good enough, and then everything may change:
 # the number of epochs, the batch, the recipe, the network itself, as long as it holds under 8,000 parameters. The
-# [rules](records/README.md) say where the clock starts and stops and what must not be chosen by a test image.
+# [rules](../../sessions/S8/records/README.md) say where the clock starts and stops and what must not be chosen by a test image.
 #
 # Block 3's network spends most of its work on maps of 26x26 and 24x24. Here the first convolution takes two pixels at
 # a time, and everything after it works on 12x12 and less:
@@ -501,7 +491,7 @@ print(time_to_accuracy.text(json.loads(time_to_accuracy.RECORDED.read_text(encod
 # some two hundred calls into PyTorch, and each has its price, however little it computes. With half the
 # multiply-adds, by a second convolution that takes two pixels at a time, an epoch was only 8 % faster. Batches of 256
 # halve the number of calls, and need more epochs for the same accuracy. The log on the [rules'
-# page](records/README.md) has what became of the accuracy.
+# page](../../sessions/S8/records/README.md) has what became of the accuracy.
 
 # %% [markdown]
 # ## Result
@@ -581,7 +571,7 @@ print(bench.table(recorded))
 # **What was missed.** S5, with everything allowed, was to become three times faster. It was where a processor has
 # matrix units (below). Without them its time is arithmetic in float32, which nothing on this ladder makes less of.
 #
-# **Another processor.** [bench_amx.json](bench_amx.json) is an older record, of a processor with Intel's matrix units
+# **Another processor.** [bench_amx.json](../../sessions/S8/bench_amx.json) is an older record, of a processor with Intel's matrix units
 # for bfloat16, from before there were our own loops. There the library's layers in bfloat16 were
 # 2.5 times<!--bench amx S7/block3 bfloat16 ratio--> faster than the source's loop for S7, compiled
 # 2.9 times<!--bench amx S7/block3 compiled ratio-->, and S5, whose large matrix products such units are built for, was

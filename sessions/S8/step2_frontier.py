@@ -1,16 +1,3 @@
-# ---
-# jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
-#       format_version: '1.3'
-#   kernelspec:
-#     display_name: Python 3
-#     language: python
-#     name: python3
-# ---
-
 # %% [markdown]
 # # S8 step 2: Take parameters away, and find out how few will do
 #
@@ -54,7 +41,10 @@
 # command line changes for one run.
 
 # %%
-from common.recipe import Augmentation, Recipe, Target, command_line
+try:
+    from common.recipe import Augmentation, Recipe, Target, command_line
+except ModuleNotFoundError:
+    raise SystemExit("This kernel lacks the course: run `python3 course.py lab`, or choose the kernel .venv.") from None
 
 recipe = Recipe(
     step="S8/step2_frontier",

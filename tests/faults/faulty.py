@@ -169,6 +169,7 @@ def a_lesson_for_a_notebook(root: Path) -> Path:
     """The small lesson, with its results under `root`: a notebook's kernel is not shown COURSE_OUT."""
     path = root / "sessions" / "S1" / "small.py"
     path.parent.mkdir(parents=True)
+    (root / "sessions" / "lessons.txt").write_text("S1/small\n", encoding="utf-8")
     text = LESSON.read_text(encoding="utf-8")
     asked = "recipe, options = command_line(recipe)\n"
     here = "import dataclasses, pathlib\noptions = dataclasses.replace(options, out=pathlib.Path({!r}))\n"

@@ -121,6 +121,7 @@ def test_weights_that_are_not_the_records_are_put_right_by_the_next_seed(tmp_pat
 def test_a_full_disk_harms_no_notebook(tmp_path):
     lesson = tmp_path / "sessions" / "S1" / "small.py"
     lesson.parent.mkdir(parents=True)
+    (lesson.parents[1] / "lessons.txt").write_text("S1/small\n", encoding="utf-8")
     lesson.write_text("# %%\nprint('before')\n", encoding="utf-8")
     assert faulty.Run(faulty.notebooks, lesson.parent.parent).end() == 0
     before = lesson.with_suffix(".ipynb").read_bytes()

@@ -37,6 +37,8 @@ SANITISED = {
         "this run   accuracy measured on  MEASURED"
     ),
     "this run   wrong test images  69 of 10,000": "this run   wrong test images  MEASURED",
+    "open       six 3x3 convolutions, no pool": "ANSWER  six 3x3 convolutions, no pool",
+    "right      six 3x3 convolutions, no pool": "ANSWER  six 3x3 convolutions, no pool",
     "written    record.json, weights.safetensors and 5 figures to runs/S7/block3": "written    FILES",
     "measured   bfloat16                     12.1 s (11.8-12.9)   1.40 x below   3.10 x the sources  helps": (
         "measured   bfloat16  MEASURED"
@@ -61,6 +63,9 @@ COMPARED = [
     EPOCH + "  best so far",
     EPOCH.replace("train loss 0.0713 accuracy 97.92 %  ", ""),
     "data",
+    "not yet    six 3x3 convolutions, no pool: your answer is (12, 1)",
+    "right answers",
+    "open",
     "<Figure size 640x480 with 1 Axes>",
 ]
 
@@ -135,6 +140,10 @@ print("recorded   seed 1  test accuracy       99.31 %")
 plt.plot([1, 2], [3, 1 if quick else 4])
 plt.show()
 print("written   ", "runs/quick/S1/fake" if quick else "runs/S1/fake")
+
+# %% tags=["exercise"]
+answer = None
+print("open      " if answer is None else "right     " if answer == 6 else "not yet   ", "two times three")
 """
 
 
@@ -166,6 +175,12 @@ def with_warning(outputs):
     outputs.append(nbformat.v4.new_output("stream", name="stderr", text="UserWarning: mind the gap\n"))
 
 
+def with_dead_bar(outputs):
+    """A progress bar of tqdm's as JupyterLab stores it: the widget's model is not in the file."""
+    bar = {"application/vnd.jupyter.widget-view+json": {"model_id": "5f0c"}, "text/plain": "epoch 1:   0%|    | 0/8"}
+    outputs.insert(0, nbformat.v4.new_output("display_data", bar))
+
+
 EPOCH_2 = "epoch      2/3  lr 0.02  train loss 0.0357 accuracy 98.12 %  test loss 0.0713 accuracy 98.12 %   12.3 s\n"
 HARMLESS = {
     "other loss": ("training", printed("train loss 0.0357", "train loss 10.1234")),
@@ -173,6 +188,8 @@ HARMLESS = {
     "other seconds": ("training", printed(EPOCH_2, EPOCH_2.replace("  12.3 s", "1234.5 s"))),
     "other test accuracy and verdict": ("result", printed("99.31 %  missed", "99.44 %  met")),
     "other folder": ("figure", printed("runs/S1/fake", "elsewhere")),
+    "dead progress bar": ("training", with_dead_bar),
+    "right answer": ("exercise", printed("open ", "right")),
 }
 PLANTED = {
     "parameter count": ("table", printed("7,904", "7,905")),
@@ -194,6 +211,7 @@ PLANTED = {
     "figure without its pixels": ("figure", without_pixels),
     "second figure": ("figure", with_second_figure),
     "warning": ("figure", with_warning),
+    "wrong answer": ("exercise", printed("open   ", "not yet")),
 }
 
 
@@ -211,7 +229,9 @@ def altered(notebook, changes):
 
 
 def with_cells(notebook, *sources_and_texts):
+    """Other cells in the form of `notebook`, a lesson of nobody's."""
     result = copy.deepcopy(notebook)
+    del result.metadata["course"]
     result.cells = [
         nbformat.v4.new_code_cell(
             source,
@@ -224,6 +244,18 @@ def with_cells(notebook, *sources_and_texts):
     return result
 
 
+def answered(notebook):
+    """A student's notebook: an exercise answered, cells added that fail or print the time, and a number planted."""
+    result = copy.deepcopy(notebook)
+    *others, exercise = result.cells
+    exercise.source = exercise.source.replace("None\n", "6\n", 1)
+    exercise.outputs[0].text = "right      two times three\n"
+    own = with_cells(notebook, ("import time; print(time.time())", "1.5\n"), ("1 / 0", "")).cells
+    PLANTED["parameter count"][1](others[1].outputs)
+    result.cells = [*others, exercise, *own]
+    return result
+
+
 @pytest.fixture(scope="module")
 def course(tmp_path_factory):
     """A course of one small lesson and altered copies of its notebook, with this repository's settings."""
@@ -233,19 +265,26 @@ def course(tmp_path_factory):
     lesson = folder / "sessions" / "S1" / "fake.py"
     lesson.parent.mkdir(parents=True)
     lesson.write_text(SCRIPT, encoding="utf-8")
+    listed = folder / "sessions" / "lessons.txt"
+    listed.write_text("S1/fake", encoding="utf-8")
     with mock.patch.object(notebooks, "get_mnist"):  # this lesson loads no digits, and a machine may be offline
         notebooks.update(folder / "sessions")
     original = notebooks.read(lesson.with_suffix(".ipynb"))
     mode = "import os; print(os.environ.get('COURSE_QUICK'), os.environ['COURSE_DATA'])"
-    for name, notebook in {
+    notebooks_there = {
         "harmless": altered(original, HARMLESS),
         "planted": altered(original, PLANTED),
         "mode": with_cells(original, (mode, "1 builtin\n"), (mode, "None mnist\n")),
         "dying": with_cells(
             original, ("import os; os._exit(1)", "farewell\n"), ("print('still here')", "still here\n")
         ),
-    }.items():
+        "answered": answered(original),
+    }
+    for name, notebook in notebooks_there.items():
         nbformat.write(notebook, lesson.with_name(f"{name}.ipynb"))
+        lesson.with_name(f"{name}.py").touch()
+    nbformat.write(with_cells(original, ("print(1)", "2\n")), lesson.with_name("my_try.ipynb"))
+    listed.write_text("\n".join(f"S1/{name}" for name in ["fake", *notebooks_there]), encoding="utf-8")
     return folder
 
 
@@ -264,7 +303,8 @@ def run_nbval(course, *arguments):
     outcomes = {}
     for case in ElementTree.parse(report).iter("testcase"):
         notebook = re.search(r"(\w+)\.?ipynb", case.get("classname").replace("/", ".")).group(1)
-        outcomes.setdefault(notebook, []).append(len(case) == 0)
+        failed = case.find("failure") is not None or case.find("error") is not None
+        outcomes.setdefault(notebook, []).append(not failed)
     return outcomes
 
 
@@ -290,6 +330,15 @@ def test_planted_error_is_found(quick, error):
     outcomes = dict(zip(["unchanged", *PLANTED], quick["planted"], strict=True))
     assert outcomes["unchanged"]
     assert not outcomes[error]
+
+
+def test_a_students_own_cells_run_and_are_not_compared(quick):
+    assert quick["answered"] == [True, False, True, True, True, True, True, True]  # but the course's numbers are
+
+
+def test_a_students_own_notebook_is_left_out_unless_it_is_named(course, quick):
+    assert "my_try" not in quick
+    assert run_nbval(course, "sessions/S1/my_try.ipynb")["my_try"] == [False]
 
 
 def test_dead_kernel_fails_its_notebook_and_ends(quick):

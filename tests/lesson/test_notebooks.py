@@ -2,24 +2,43 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from datetime import datetime
+from unittest import mock
 
+import nbformat
 import pytest
 
 from common.lesson import notebooks
-from common.recipe import Recipe, command_line
+from common.recipe import ROOT, Recipe, command_line
 from common.system.errors import UserError
 
 LESSONS = notebooks.lessons()
-MENDED_BY = "`python3 course.py notebooks {}` makes it anew"
+MENDED_BY = "`python3 course.py notebooks {}` brings it up to date, or says whose cells differ and what to do"
 
 
-def test_there_are_lessons_and_every_notebook_is_one():
+def test_every_notebook_that_git_knows_is_a_lesson_of_the_list():
+    """A student's own files beside the lessons are in neither."""
+    listed = {f"sessions/{step}{half}" for step in LESSONS for half in (".py", ".ipynb")}
     assert LESSONS
-    assert {path.with_suffix(".ipynb") for path in LESSONS.values()} == set(notebooks.SESSIONS.glob("S*/*.ipynb"))
+    git = shutil.which("git")
+    known = (
+        subprocess.run(
+            [git or "git", "ls-files", "sessions/S*/*.ipynb", "sessions/S*/*.py"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+        if git
+        else None
+    )
+    if known is None or known.returncode:
+        pytest.skip("only git knows which files are the course's")
+    assert set(known.stdout.split()) == listed
 
 
 @pytest.fixture(params=LESSONS)
@@ -48,8 +67,8 @@ def test_both_halves_hold_the_same_cells(step, notebook):
 
 
 def test_outputs_are_of_this_script_and_this_record(step, notebook):
-    today = notebooks.fingerprints(LESSONS[step])
-    for name in ("lesson", "record"):
+    today = notebooks.pair(LESSONS[step]).metadata.course
+    for name in ("code", "prose", "record"):
         assert notebook.metadata.course.get(name) == today.get(name), f"its {name} changed; {MENDED_BY.format(step)}"
 
 
@@ -109,16 +128,15 @@ print(sum(numbers), [os.environ.get(name) for name in ("COURSE_DATA", "COURSE_QU
 
 @pytest.fixture
 def lesson(tmp_path, monkeypatch):
-    """A lesson in its own sessions folder, and a common/ that the tests may change."""
-    monkeypatch.setattr(notebooks, "COMMON", tmp_path / "common")
+    """A lesson in its own sessions folder."""
     monkeypatch.setattr(notebooks, "get_mnist", lambda: None)  # this lesson loads no digits; a machine may be offline
     monkeypatch.setenv("COURSE_QUICK", "1")
     monkeypatch.setenv("COURSE_EPOCHS", "1")
     monkeypatch.delenv("COURSE_DATA", raising=False)
     path = tmp_path / "sessions" / "S1" / "count.py"
-    for file, text in {path: SCRIPT, tmp_path / "common" / "words.py": "WORD = 'one'\n"}.items():
-        file.parent.mkdir(parents=True)
-        file.write_text(text, encoding="utf-8")
+    path.parent.mkdir(parents=True)
+    path.write_text(SCRIPT, encoding="utf-8")
+    (tmp_path / "sessions" / "lessons.txt").write_text("# The lessons.\nS1/count\n", encoding="utf-8")
     return path
 
 
@@ -161,18 +179,15 @@ def test_only_what_changed_is_executed(lesson, capsys):
     record = lesson.parent / "records" / "count.json"
     assert verdict() == "running"
     assert verdict() == "current"
-    (notebooks.COMMON / "words.py").write_text("WORD = 'two'\n", encoding="utf-8")
-    assert verdict() == "running"
     record.parent.mkdir()
     record.write_text("{}", encoding="utf-8")
     assert verdict() == "running"
     for file in (lesson, record):  # another system's line ends are no change
         file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
     assert verdict() == "current"
-    notebook = lesson.with_suffix(".ipynb")
-    notebook.write_text(notebook.read_text(encoding="utf-8").replace("# Count to three", "# Count"), encoding="utf-8")
-    assert verdict() == "prose"  # someone edited the wrong half
-    assert "# Count to three" in notebook.read_text(encoding="utf-8")
+    lesson.write_text(SCRIPT.replace("# Count to three", "# Count"), encoding="utf-8")
+    assert verdict() == "prose"
+    assert "# Count to three" not in lesson.with_suffix(".ipynb").read_text(encoding="utf-8")
     assert verdict(force=True) == "running"
 
 
@@ -183,10 +198,103 @@ def test_other_prose_keeps_the_outputs_and_other_code_does_not(lesson, capsys):
     assert "prose" in capsys.readouterr().out
     assert "slowly" in after.cells[0].source
     assert [cell.get("outputs") for cell in after.cells] == [cell.get("outputs") for cell in before.cells]
-    assert after.metadata.course["lesson"] != before.metadata.course["lesson"]
+    assert after.metadata.course["prose"] != before.metadata.course["prose"]
     lesson.write_text(SCRIPT.replace("[1, 2, 3]", "[1, 2, 4]"), encoding="utf-8")
     update(lesson)
     assert "prose" not in capsys.readouterr().out
+
+
+# What a student wrote into the notebook.
+
+NOTE, ANSWER = "My note: three is a crowd.", "numbers = [1, 2, 3]  # an answer"
+
+
+def with_a_note_and_an_answer(lesson):
+    """The notebook of `lesson`, made and then edited where jupytext is not: in VS Code, say."""
+    notebook = update(lesson)
+    notebook.cells[1].source = ANSWER
+    notebook.cells.insert(1, nbformat.v4.new_markdown_cell(NOTE, id="note"))
+    nbformat.write(notebook, lesson.with_suffix(".ipynb"))
+    return lesson.with_suffix(".ipynb").read_bytes()
+
+
+def copies(lesson):
+    return sorted((lesson.parents[2] / "work" / "S1").glob("*"))
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_student_s_cells_are_never_overwritten(lesson, capsys, force):
+    written = with_a_note_and_an_answer(lesson)
+    for script in (
+        SCRIPT,
+        SCRIPT.replace("print(sum(numbers)", "print(sum(numbers) + 1"),
+    ):  # also when the course moves on
+        lesson.write_text(script, encoding="utf-8")
+        capsys.readouterr()
+        with pytest.raises(
+            UserError, match=r"^Left alone: S1/count\. --keep-mine .* --discard-mine .*work/\.$"
+        ) as left:
+            update(lesson, force=force)
+        said = capsys.readouterr().out
+        assert (lesson.with_suffix(".ipynb").read_bytes(), lesson.read_text(encoding="utf-8")) == (written, script)
+        assert left.value.exit_code == 1
+        assert f"cell 2, markdown: {NOTE}" in said
+        assert f"cell 3, code: {ANSWER}" in said
+        assert "cell 4" not in said
+    assert copies(lesson) == []
+
+
+def test_keep_mine_writes_the_students_cells_into_the_script(lesson):
+    written = with_a_note_and_an_answer(lesson)
+    update(lesson, mine="keep")
+    assert lesson.read_text(encoding="utf-8") == SCRIPT.replace("numbers = [1, 2, 3]", ANSWER).replace(
+        "# %%\nnumbers", f"# %% [markdown]\n# {NOTE}\n\n# %%\nnumbers"
+    )
+    assert lesson.with_suffix(".ipynb").read_bytes() == written  # with its outputs
+    assert copies(lesson) == []  # what the script had is the course's own
+    notebook = update(lesson)  # and now it is a pair like any other
+    assert [cell.source for cell in notebook.cells[1:3]] == [NOTE, ANSWER]
+
+
+def test_keep_mine_copies_a_script_that_somebody_edited_too(lesson):
+    with_a_note_and_an_answer(lesson)
+    edited = SCRIPT.replace("# Count to three", "# Count to three, slowly")
+    lesson.write_text(edited, encoding="utf-8")
+    update(lesson, mine="keep")
+    assert NOTE in lesson.read_text(encoding="utf-8")
+    (copy,) = copies(lesson)
+    assert re.fullmatch(r"count_\d{4}-\d\d-\d\d_\d{6}\.py", copy.name)
+    assert copy.read_text(encoding="utf-8") == edited
+
+
+def test_discard_mine_copies_the_notebook_first(lesson, monkeypatch):
+    monkeypatch.setattr(notebooks, "datetime", mock.Mock(now=lambda: datetime(2026, 11, 26, 19, 15, 3)))
+    written = [with_a_note_and_an_answer(lesson)]
+    assert NOTE not in [cell.source for cell in update(lesson, mine="discard").cells]
+    written.append(with_a_note_and_an_answer(lesson) + b" ")
+    lesson.with_suffix(".ipynb").write_bytes(written[1])
+    update(lesson, mine="discard")  # in the same second
+    assert [copy.name for copy in copies(lesson)] == [
+        "count_2026-11-26_191503.ipynb",
+        "count_2026-11-26_191503_2.ipynb",
+    ]
+    assert [copy.read_bytes() for copy in copies(lesson)] == written
+    assert lesson.read_text(encoding="utf-8") == SCRIPT
+
+
+def test_a_notebook_that_cannot_be_read_is_copied_before_it_is_made_anew(lesson):
+    update(lesson)
+    lesson.with_suffix(".ipynb").write_text("<<<<<<< HEAD", encoding="utf-8")
+    update(lesson)
+    assert [copy.read_text(encoding="utf-8") for copy in copies(lesson)] == ["<<<<<<< HEAD"]
+
+
+def test_files_beside_the_lessons_are_left_alone(lesson, capsys):
+    mine = lesson.with_name("my_try.py")
+    mine.write_text("# %%\nraise SystemExit\n", encoding="utf-8")
+    update(lesson)
+    assert "my_try" not in capsys.readouterr().out
+    assert set(lesson.parent.glob("my_try*")) == {mine}
 
 
 def test_cells_keep_their_ids(lesson):
@@ -226,7 +334,7 @@ def test_failing_cell_leaves_the_old_notebook(lesson, code, reason):
 def test_ctrl_c_leaves_the_old_notebook(lesson, monkeypatch):
     monkeypatch.setenv("COURSE_DATA", "builtin")  # it loads no digits; another process would fetch MNIST
     lesson.write_text("# %%\nopen('started', 'w').close()\n\n# %%\nimport time\ntime.sleep(60)\n", encoding="utf-8")
-    code = "import sys, pathlib; from common import notebooks; notebooks.update(pathlib.Path(sys.argv[1]))"
+    code = "import sys, pathlib; from common.lesson import notebooks; notebooks.update(pathlib.Path(sys.argv[1]))"
     command = [sys.executable, "-c", code, str(lesson.parent.parent)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 60
@@ -251,6 +359,9 @@ def test_unknown_step_is_refused(lesson):
     assert not lesson.with_suffix(".ipynb").exists()
     with pytest.raises(UserError, match="There are no lessons in"):
         notebooks.update(lesson.parent)
+    lesson.rename(lesson.with_name("counted.py"))
+    with pytest.raises(UserError, match=r"lists S1/count, but there is no .*count\.py"):
+        update(lesson)
 
 
 @pytest.mark.parametrize("content", [None, "", "<<<<<<< HEAD", "{}", "[]", '{"nbformat": 4, "cells": [{}]}'])
