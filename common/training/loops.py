@@ -24,10 +24,10 @@ def train_epoch(
 ) -> Metrics:
     """One pass over the training batches, with one step of the optimizer for each.
 
-    `training_step` does the forward and the backward pass (`common.training.steps`); without one, PyTorch does them
-    as usual. `schedule` moves the learning rate, and `ema` the average of the weights, after every step. The metrics
-    count each image as it was seen: augmented, with dropout on, with the weights of that moment. Raises UserError,
-    which names the batch, when the loss stops being a number.
+    `training_step` computes the loss of a batch and calls its `backward()`: `steps.make_forward_backward(model)`, or a
+    faster way to the same. `schedule` moves the learning rate, and `ema` the average of the weights, after every step
+    of the optimizer. The metrics count each image as it was seen: augmented, with dropout on, with the weights of that
+    moment. Raises UserError, which names the batch, when the loss stops being a number.
     """
     device, sums = _device(model), MetricSums(_device(model))
     training_step = training_step or make_forward_backward(model)
@@ -35,7 +35,7 @@ def train_epoch(
     for images, labels in _progress(batches, description):
         images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
         optimizer.zero_grad()
-        loss, log_probabilities = training_step(images, labels)
+        loss, log_probabilities = training_step(images, labels)  # forward pass, loss, loss.backward()
         sums.add(loss, log_probabilities, labels)
         _refuse_divergence(sums.divergence(), optimizer, description)
         optimizer.step()
@@ -43,13 +43,16 @@ def train_epoch(
             schedule.step()
         if ema:
             ema.update_parameters(model)
-    _refuse_divergence(sums.divergence(last=True), optimizer, description)
+    _refuse_divergence(sums.divergence(last=True), optimizer, description)  # on a GPU not every batch was looked at
     return sums.metrics()
 
 
 @torch.no_grad()
 def evaluate(model: nn.Module, batches, description: str = "testing") -> Metrics:
-    """One pass over the batches with the weights as they are: no dropout, BatchNorm by its running statistics."""
+    """One pass over the batches, without training: no dropout, BatchNorm by its running statistics.
+
+    The networks give log-probabilities, so the negative log-likelihood of the labels is their cross-entropy.
+    """
     device, sums = _device(model), MetricSums(_device(model))
     model.eval()
     for images, labels in for_testing(_progress(batches, description), device):
@@ -69,12 +72,13 @@ def fit(
 ) -> list[dict]:
     """Train for `recipe.epochs` epochs and return the history: one dict of measurements per epoch.
 
-    `test_batches` holds a loader for each protocol; those that `options.protocol` asks for are measured. They are only
-    ever looked at: nothing is chosen by them, and the result of a run is its last epoch. With a `Checkpoint` the run is
-    saved after each epoch; interrupted and resumed with the same number of threads on a CPU, it ends with bit-identical
-    weights. Where the recipe has an exponential moving average of the weights, the average is what is measured, and
-    what `model` holds in the end. Raises UserError when the loss stops being a number or another run is training in
-    the checkpoint's folder, and Interrupted on Ctrl-C.
+    `test_batches` holds a loader for each protocol: "held-out" images, and what the lesson's "source" measured. Those
+    that `options.protocol` asks for are measured after each epoch. No epoch is picked by them: the last one counts.
+    With a `Checkpoint` the run is saved after each epoch. Interrupted and resumed on a CPU with as many threads, it
+    ends with exactly the weights of a run that was never interrupted. Where the recipe has an exponential moving
+    average of the weights, the average is tested, and is what `model` holds in the end. Raises UserError for what
+    cannot be trained, when the loss stops being a number, and when another run is training in the checkpoint's folder;
+    raises Interrupted on Ctrl-C.
     """
     _refuse_impossible(model, train_batches, recipe, loss)
     measured = _measured(test_batches, options.protocol)
@@ -85,7 +89,7 @@ def fit(
     tested = ema.module if ema else model
     run = RunState(model, optimizer, schedule, ema, training_step, [train_batches, *measured.values()])
 
-    with resumable(checkpoint, run):
+    with resumable(checkpoint, run):  # fills the run's history and weights, if it goes on
         for row in run.history:  # what came before the interruption
             print(log_line(row, recipe.epochs))
         for epoch in range(len(run.history) + 1, recipe.epochs + 1):
@@ -98,9 +102,9 @@ def fit(
             if not math.isfinite(row["test_loss"]):  # the last step broke the network: no state to go on from
                 raise UserError(f"The test loss is {row['test_loss']} after {name}; {_lower(optimizer)}.")
             run.history.append(row)
-            print(log_line(row, recipe.epochs), flush=True)
             if checkpoint:
                 checkpoint.save(run.state())
+            print(log_line(row, recipe.epochs), flush=True)
     if ema:
         model.load_state_dict(ema.module.state_dict())
     return run.history
@@ -125,11 +129,14 @@ def log_line(row: dict, epochs: int) -> str:
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The device called `name`; "auto" takes CUDA, else MPS, else the CPU. Raises UserError if it is not there."""
+    """The device called `name`; "auto" takes CUDA, else MPS, else the CPU. Raises UserError if it is not there.
+
+    On CUDA, convolutions compute in float32 from now on; PyTorch's default is coarser there.
+    """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         name = next(candidate for candidate, there in available.items() if there)
-    if not available[name]:
+    if not available.get(name):
         usable = ", ".join(candidate for candidate, there in available.items() if there)
         raise UserError(f"--device {name}: PyTorch finds no such device here; usable are auto, {usable}.")
     if name == "cuda":
@@ -146,7 +153,7 @@ def _measured(test_batches: dict, protocol: str) -> dict:
     if protocol == "both":
         return {"test" if name == "held-out" else name: batches for name, batches in test_batches.items()}
     if protocol not in test_batches:
-        raise UserError(f"--protocol {protocol}: this step's source measured the test images; use held-out.")
+        raise UserError(f"--protocol {protocol}: this step's source measured the test images; use --protocol held-out.")
     return {"test": test_batches[protocol]}
 
 
@@ -166,17 +173,18 @@ def _refuse_impossible(model: nn.Module, train_batches, recipe: Recipe, loss: Lo
 
 def _has_single_values(model: nn.Module) -> bool:
     """Whether some BatchNorm sees one value per channel when a batch holds one image."""
-    return any(values == channels for channels, values in batchnorm_sizes(model))
+    return any(values == channels for channels, values in batchnorm_sizes(model))  # maps of one place
 
 
 def _refuse_divergence(found: tuple[float, int] | None, optimizer, where: str) -> None:
-    """Raise UserError for a loss that is inf or NaN, and the number of its batch."""
+    """Raise UserError if a loss was inf or NaN; the message names its batch."""
     if found:
         raise UserError(f"The training loss is {found[0]} in {where}, batch {found[1]}; {_lower(optimizer)}.")
 
 
 def _lower(optimizer) -> str:
-    return f"try a lower learning rate than {optimizer.param_groups[0]['lr']:.5g}"
+    group = optimizer.param_groups[0]
+    return f"try a lower learning rate than {group.get('initial_lr', group['lr']):.5g}"  # as the recipe has it
 
 
 def _progress(batches, description: str):

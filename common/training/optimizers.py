@@ -27,11 +27,11 @@ def make_optimizer(model: nn.Module, recipe: Recipe, fused: bool = False) -> tor
 
 
 def one_cycle(done: float, rise: float) -> float:
-    """The share of the highest learning rate when the share `done` of a run is over, and `rise` of it is the rise.
+    """The learning rate, as a share of the highest, when the share `done` of a run is over.
 
-    Along half a cosine from 1/25 up to 1, along another down to 0 (Smith and Topin 2018,
-    https://arxiv.org/abs/1708.07120). torch's OneCycleLR draws the same curve but for one step; by shares, a short run
-    has the rates of a long one at the beginning of each epoch.
+    `rise` is the share of the run in which the rate goes up, less than 1. It goes from 1/25 up to 1 along half a
+    cosine, and down to 0 along another (Smith and Topin 2018, https://arxiv.org/abs/1708.07120). torch's OneCycleLR
+    draws the same curve but for one step. Since all is in shares, epochs of fewer batches have the same rates.
     """
     if done < rise:
         return 1 / 25 + (1 - 1 / 25) * (1 - math.cos(math.pi * done / rise)) / 2

@@ -1,4 +1,4 @@
-"""The forward and the backward pass over one batch: what happens between `zero_grad` and the optimizer's step."""
+"""What is done with one batch: the loss and its gradients in training, smaller parts in testing."""
 
 from collections.abc import Callable, Iterable, Iterator
 
@@ -15,11 +15,12 @@ def nll_loss(_images: Tensor, log_probabilities: Tensor, labels: Tensor) -> Tens
 
 
 def make_forward_backward(forward: Callable, loss: Loss = nll_loss, micro_batch_size: int | None = None) -> Callable:
-    """A function of images [B, 1, S, S] and labels [B] that adds the gradient of the mean loss to the weights' own.
+    """A function of images [B, 1, S, S] and labels [B] that computes the mean loss and calls its `backward()`.
 
-    It returns the mean loss and the log-probabilities [B, 10]. `forward` gives the log-probabilities of images: the
-    model itself, or a faster way to the same. With `micro_batch_size` a batch goes through in parts of at most so many
-    images, whose gradients add up to the batch's.
+    The gradients are added to each weight's `.grad`. It returns the mean loss and the log-probabilities [B, 10], both
+    detached from the graph. `forward` gives the log-probabilities of images: the model itself, or a faster way to the
+    same. With `micro_batch_size` a batch goes through in micro-batches of at most so many images. Their gradients add
+    up to the batch's, unless the network has BatchNorm, which would see other means.
     """
 
     def forward_backward(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -39,8 +40,8 @@ def make_forward_backward(forward: Callable, loss: Loss = nll_loss, micro_batch_
 def for_testing(batches: Iterable, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
     """The batches on the device; for a CPU in parts of 32 images.
 
-    What a layer has written is then still in the cache when the next layer reads it. (Some networks see nine views of
-    each image, and the heap ends at blocks of 32 MB: see `acceleration.keep_memory`.)
+    Small parts stay in the CPU's cache from one layer to the next. (They also keep blocks of memory under 32 MB, above
+    which memory is slow to get: see `acceleration.keep_memory`.)
     """
     for images, labels in batches:
         size = 32 if device.type == "cpu" else len(labels)

@@ -16,6 +16,7 @@ from test_hostile_input import few, result_or_sentence, resumed, saved  # noqa: 
 
 from common import models, records
 from common.lesson.notebooks import lessons
+from common.models import registry
 from common.recipe import ROOT
 from common.system.errors import UserError
 
@@ -93,7 +94,7 @@ def test_a_notebook_that_reuses_a_study_runs_no_code_from_its_checkpoint(tmp_pat
 
 
 def test_weights_with_code_in_them_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(models, "ROOT", tmp_path)
+    monkeypatch.setattr(registry, "ROOT", tmp_path)
     plant(tmp_path / "sessions" / "S7" / "weights" / "block3.safetensors", tmp_path / "trace")
     with pytest.raises(UserError, match="do not fit the network"):
         models.load_trained("S7/block3")
@@ -148,7 +149,7 @@ def test_weights_that_name_files_write_none(tmp_path, monkeypatch, name):
     """safetensors holds names of tensors and free text; neither is a path to anyone."""
     from safetensors.torch import save
 
-    monkeypatch.setattr(models, "ROOT", tmp_path)
+    monkeypatch.setattr(registry, "ROOT", tmp_path)
     path = tmp_path / "sessions" / "S7" / "weights" / "block3.safetensors"
     path.parent.mkdir(parents=True)
     faulty.INJECTED.append(name)

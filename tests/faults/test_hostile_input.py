@@ -23,10 +23,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from common import data, models, records
+from common.data.digits import _parse_idx
 from common.data.loaders import InMemoryLoader
 from common.experiments import quotes, study
+from common.models import registry
 from common.recipe import ROOT, Options, Recipe, command_line, overrides_between, with_overrides
-from common.records import report, schema
+from common.records import report, schema, store
 from common.system.errors import UserError
 from common.training import loops
 from common.training.checkpoints import Checkpoint
@@ -70,7 +72,7 @@ headers = st.builds(
 @example(struct.pack(">4B3I", 0, 0, 8, 3, 0, 2**32 - 1, 2**32 - 1), 3)  # no values, and a shape to match
 def test_idx_files(content, dimensions):
     with result_or_sentence():
-        array = data._parse_idx(content, dimensions)
+        array = _parse_idx(content, dimensions)
         assert array.size == len(content) - 4 - 4 * dimensions
 
 
@@ -274,7 +276,7 @@ def weights(tmp_path_factory):
     path.parent.mkdir(parents=True)
     path.write_bytes(records.weights(models.build("S7/block3")))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "ROOT", path.parents[3])
+        patch.setattr(registry, "ROOT", path.parents[3])
         yield path, path.read_bytes()
 
 
@@ -303,7 +305,19 @@ def test_weights_that_are_a_folder(weights):
 
 # --- Records ---------------------------------------------------------------------------------------------------------
 
-QUANTITIES = "mean deviation gap wrong training best best_epoch_bias lowest5 low minutes luck".split()
+QUANTITIES = [
+    "mean",
+    "deviation",
+    "gap",
+    "wrong",
+    "training",
+    "best",
+    "best_epoch_bias",
+    "lowest5",
+    "low",
+    "minutes",
+    "luck",
+]
 queries = st.builds(
     "{}{} {}{}".format,
     st.sampled_from(["S7/block3", "S9/block3", "../x"]),
@@ -331,7 +345,7 @@ def root(tmp_path_factory):
     record |= {"runs": runs, "search": [trial]}
     record["weights"] = {"file": "weights/block3.safetensors", "seed": 1, "test_correct": 9, "test_total": 10}
     with pytest.MonkeyPatch.context() as patch:
-        for module in (records, study):
+        for module in (store, study):
             patch.setattr(module, "ROOT", folder)
         records.write(records.path_of("S7/block3"), record)
         yield folder, record
