@@ -25,8 +25,9 @@ from hypothesis import strategies as st
 from common import data, models, records
 from common.data.loaders import InMemoryLoader
 from common.experiments import quotes, study
+from common.models import registry
 from common.recipe import ROOT, Options, Recipe, command_line, overrides_between, with_overrides
-from common.records import report, schema
+from common.records import comparison, report, schema, store
 from common.system.errors import UserError
 from common.training import loops
 from common.training.checkpoints import Checkpoint
@@ -274,7 +275,7 @@ def weights(tmp_path_factory):
     path.parent.mkdir(parents=True)
     path.write_bytes(records.weights(models.build("S7/block3")))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "ROOT", path.parents[3])
+        patch.setattr(registry, "ROOT", path.parents[3])
         yield path, path.read_bytes()
 
 
@@ -303,7 +304,8 @@ def test_weights_that_are_a_folder(weights):
 
 # --- Records ---------------------------------------------------------------------------------------------------------
 
-QUANTITIES = "mean deviation gap wrong training best best_epoch_bias lowest5 low minutes luck".split()
+QUANTITIES = ["mean", "deviation", "gap", "wrong", "training", "best", "best_epoch_bias", "lowest5", "low", "minutes"]
+QUANTITIES += ["luck"]
 queries = st.builds(
     "{}{} {}{}".format,
     st.sampled_from(["S7/block3", "S9/block3", "../x"]),
@@ -331,7 +333,7 @@ def root(tmp_path_factory):
     record |= {"runs": runs, "search": [trial]}
     record["weights"] = {"file": "weights/block3.safetensors", "seed": 1, "test_correct": 9, "test_total": 10}
     with pytest.MonkeyPatch.context() as patch:
-        for module in (records, study):
+        for module in (store, study):
             patch.setattr(module, "ROOT", folder)
         records.write(records.path_of("S7/block3"), record)
         yield folder, record
@@ -343,8 +345,8 @@ def read_everywhere(query: str) -> None:
     report.recorded("S7/block3", ())
     quotes.quote(query)
     if len({run["seed"] for run in records.runs(record)}) > 1:
-        report.compare.text("S7/block3", "S7/block3")
-    report.compare.accuracies("S7/block3:")
+        comparison.text("S7/block3", "S7/block3")
+    comparison.accuracies("S7/block3:")
 
 
 @given(st.data())
