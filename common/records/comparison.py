@@ -32,16 +32,16 @@ def paired(first: dict[int, float], second: dict[int, float]) -> Comparison:
     seeds = sorted(first.keys() & second.keys())
     if len(seeds) < 2:
         raise UserError(f"A comparison needs at least 2 seeds that both sides have, and here are {len(seeds)}.")
-    differences = [second[seed] - first[seed] for seed in seeds]
+    before, after = ([side[seed] for seed in seeds] for side in (first, second))
+    differences = [late - early for early, late in zip(before, after, strict=True)]
     mean = statistics.fmean(differences)
     if len({round(difference, 9) for difference in differences}) == 1:  # no spread, and t would divide by it
         low = high = mean
         p = 0.0 if abs(mean) > 1e-9 else 1.0
     else:
-        result = stats.ttest_1samp(differences, 0)
+        result = stats.ttest_rel(after, before)
         (low, high), p = result.confidence_interval(0.95), float(result.pvalue)
-    sides = [statistics.fmean(side[seed] for seed in seeds) for side in (first, second)]
-    return Comparison(len(seeds), *sides, mean, float(low), float(high), p)
+    return Comparison(len(seeds), statistics.fmean(before), statistics.fmean(after), mean, float(low), float(high), p)
 
 
 def accuracies(side: str) -> dict[int, float]:
@@ -55,9 +55,8 @@ def accuracies(side: str) -> dict[int, float]:
         return {run["seed"]: store.accuracy(run) for run in store.runs(record)}
     found = search_log.accuracies(search_log.trial(record, overrides))
     if not found:
-        raise UserError(
-            f"The record of {step} has no validated runs of {overrides or 'its recipe'!r}; course.py study makes them."
-        )
+        named = repr(overrides or "its recipe")
+        raise UserError(f"The record of {step} has no validated runs of {named}; course.py study makes them.")
     return found
 
 
@@ -93,7 +92,10 @@ def lowest(runs: list[dict], last: int) -> float:
 
 
 def interval(values: list[float], level: float = 0.95) -> tuple[float, float]:
-    """The confidence interval of the values' mean, by their spread and Student's t; infinite for a single value."""
+    """The confidence interval of the values' mean, by their spread and Student's t; infinite for a single value.
+
+    (scipy's `t.interval` is not a number where all values are equal, as three seeds of S5's are.)
+    """
     from scipy import stats
 
     mean = statistics.fmean(values)

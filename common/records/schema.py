@@ -1,63 +1,118 @@
-"""What a record must look like; a damaged one is refused where it is read, and whoever reads it can rely on it."""
+"""What a record must look like, as pydantic models; a damaged one is refused where it is read.
+
+Whoever reads a record can rely on these fields. A record holds more (its recipe, the machine, the losses), which is
+shown and never computed with, and which older records may lack.
+"""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 LARGEST = 2**24  # bytes of a record's file; the course's own have a thousandth
 MOST = 10**12  # for counts, seconds and losses, so that no arithmetic overflows
+TOO_MANY = "more images are correct than there are"
+
+Count = Annotated[int, Field(ge=0, le=MOST)]
+Total = Annotated[int, Field(ge=1, le=MOST)]
+Number = Annotated[float, Field(ge=0, le=MOST, allow_inf_nan=False)]
+
+
+class _Form(BaseModel):
+    """Nothing is converted: "1" and True are no counts. Other fields are allowed."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class Epoch(_Form):
+    """One epoch: how many images were read correctly, while training and in the test after it."""
+
+    epoch: Count  # from 1
+    train_correct: Count
+    train_total: Total
+    test_correct: Count
+    test_total: Total
+
+    @model_validator(mode="after")
+    def _no_more_correct_than_there_are(self):
+        _require(self.train_correct <= self.train_total and self.test_correct <= self.test_total, TOO_MANY)
+        return self
+
+
+class Run(_Form):
+    """One seed, trained to the end and measured by one protocol."""
+
+    seed: int
+    protocol: str  # "held-out", "source" or "validation"
+    seconds: Number
+    history: list[Epoch] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _epochs_in_order(self):
+        _require([row.epoch for row in self.history] == list(range(1, 1 + len(self.history))), "an epoch is missing")
+        return self
+
+
+class ValidatedRun(_Form):
+    """One seed of a trial, measured on the validation images after each epoch."""
+
+    seed: int
+    precision: str
+    loss: Number
+    correct: list[Count] = Field(min_length=1)  # by epoch
+    total: Total
+
+    @model_validator(mode="after")
+    def _no_more_correct_than_there_are(self):
+        _require(max(self.correct) <= self.total, TOO_MANY)
+        return self
+
+
+class Trial(_Form):
+    """A recipe that was tried, named by its overrides of the step's own."""
+
+    overrides: str
+    recipe: dict
+    runs: list[ValidatedRun] = Field(min_length=1)
+
+
+class Weights(_Form):
+    """Which run's weights are kept, and what they scored."""
+
+    seed: int
+    test_correct: Count
+    test_total: Total
+
+    @model_validator(mode="after")
+    def _no_more_correct_than_there_are(self):
+        _require(self.test_correct <= self.test_total, TOO_MANY)
+        return self
+
+
+class Record(_Form):
+    """A step's record. One without runs may lack what the runs bring: a record can begin with a search."""
+
+    parameters: Count | None = None
+    data: dict | None = None
+    runs: list[Run]
+    search: list[Trial] = []
+    weights: Weights | None = None
+
+    @model_validator(mode="after")
+    def _runs_have_a_network_and_data(self):
+        _require(not self.runs or None not in (self.parameters, self.data), "its parameters or its data are missing")
+        return self
 
 
 def check(record) -> None:
-    """Raise TypeError, ValueError or KeyError, with what is wrong, unless `record` has a record's form.
-
-    A value that nobody reads back is not looked at.
-    """
-    _require(type(record) is dict, "it is no object")
-    _require(type(record["runs"]) is list, "its runs are not a list")
-    if record["runs"]:
-        _count(record["parameters"], "parameters", 0)
-        _require(type(record["data"]) is dict, "its data is no object")
-    for run in record["runs"]:
-        _require(type(run["protocol"]) is str, "a protocol is no text")
-        _number(run["seconds"], "seconds")
-        _seeded(run)
-        _require(type(run["history"]) is list and run["history"] != [], "a history has no epochs")
-        for epoch, row in enumerate(run["history"], 1):
-            _require(row["epoch"] == epoch, f"epoch {epoch} is not where it belongs")
-            for part in ("train", "test"):
-                _share(row[f"{part}_correct"], row[f"{part}_total"])
-    for trial in record.get("search", []):
-        _require(
-            (type(trial["overrides"]), type(trial["recipe"])) == (str, dict), "a trial has no overrides or no recipe"
-        )
-        _require(type(trial["runs"]) is list and trial["runs"] != [], "a trial has no runs")
-        for run in trial["runs"]:
-            _seeded(run)
-            _number(run["loss"], "a loss")
-            _require(type(run["precision"]) is str, "a trial's arithmetic is no text")
-            _require(type(run["correct"]) is list and run["correct"] != [], "a trial has no epochs")
-            for correct in run["correct"]:
-                _share(correct, run["total"])
-    if (weights := record.get("weights")) is not None:
-        _seeded(weights)
-        _share(weights["test_correct"], weights["test_total"])
+    """Raise ValueError, with the first thing that is wrong, unless `record` has a record's form."""
+    try:
+        Record.model_validate(record)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        place, wrong = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
+        raise ValueError(f"{place}: {wrong}" if place else wrong) from None
 
 
 def _require(right: bool, wrong: str) -> None:
     if not right:
         raise ValueError(wrong)
-
-
-def _count(value, name: str, least: int) -> None:
-    _require(type(value) is int and least <= value <= MOST, f"{name} is no count")
-
-
-def _number(value, name: str) -> None:
-    _require(type(value) in (int, float) and 0 <= value <= MOST, f"{name} is no number")
-
-
-def _seeded(run) -> None:
-    _require(type(run) is dict and type(run["seed"]) is int, "a seed is no whole number")
-
-
-def _share(correct, total) -> None:
-    _count(total, "a total", 1)
-    _count(correct, "a count of correct images", 0)
-    _require(correct <= total, "more images are correct than there are")

@@ -1,6 +1,6 @@
 """The log of a search, kept in a step's record: what was tried on the validation images, and what it scored there.
 
-A trial is a recipe, named by how it differs from the step's own (`common.recipe`), with a run for each seed.
+A trial is a recipe, named by its overrides of the step's own (`common.recipe`), with a run for each seed.
 """
 
 import statistics
@@ -12,7 +12,7 @@ from common.system.errors import UserError
 
 
 def trial(record: dict, overrides: str) -> dict | None:
-    """What was tried with these overrides, or None."""
+    """The trial with these overrides, or None."""
     return next((one for one in record.get("search", []) if one["overrides"] == overrides), None)
 
 
@@ -53,8 +53,7 @@ def listing(own: Recipe, names: Mapping[str, str] | None = None) -> str:
 def add(record: dict, overrides: str, found: dict) -> dict:
     """The record with a validated run in its log; one of the same seed is replaced. `found` is the run's own record.
 
-    Raises UserError where the log holds runs of another recipe with these overrides, as it does when the step's recipe
-    itself has changed.
+    Raises UserError where the log holds runs of another recipe under these overrides: the step's recipe has changed.
     """
     run = found["runs"][0]
     brief = {"correct": [row["test_correct"] for row in run["history"]], "total": run["history"][-1]["test_total"]}
@@ -72,5 +71,5 @@ def add(record: dict, overrides: str, found: dict) -> dict:
 
 
 def without(record: dict, overrides: str) -> dict:
-    """The record without what was tried with these overrides."""
+    """The record without the trial with these overrides."""
     return {**record, "search": [one for one in record.get("search", []) if one["overrides"] != overrides]}

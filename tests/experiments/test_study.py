@@ -16,6 +16,7 @@ from common.recipe import ROOT
 from common.records import store
 from common.system import locks
 from common.system.errors import UserError
+from common.training import loops
 
 FAKE_LESSON = """
 import json, pathlib, sys, time
@@ -104,6 +105,12 @@ def test_a_failing_seed_loses_no_finished_one_and_the_next_call_goes_on(course):
     course()
     one_by_one()
     assert log(root) == ["1", "2", "2 resumed", "3"]
+
+
+def test_the_bar_counts_the_lines_that_a_training_run_prints():
+    row = dict.fromkeys(("lr", "train_loss", "test_loss", "seconds"), 0.1) | {"train_correct": 1, "train_total": 2}
+    row |= {"epoch": 3, "test_correct": 1, "test_total": 2}
+    assert study.EPOCH.match(loops.log_line(row, 14))[1] == "14"
 
 
 def test_seeds_run_side_by_side(course):

@@ -1,4 +1,4 @@
-"""The sprint: what is timed, where the source stops, what the weights it leaves really score."""
+"""Time to accuracy: what is timed, where the source stops, what the weights it leaves really score."""
 
 import argparse
 import json

@@ -28,7 +28,7 @@ from common.data.loaders import InMemoryLoader
 from common.experiments import quotes, study
 from common.models import registry
 from common.recipe import ROOT, Options, Recipe, command_line, overrides_between, with_overrides
-from common.records import report, schema, store
+from common.records import comparison, report, schema, store
 from common.system.errors import UserError
 from common.training import loops
 from common.training.checkpoints import Checkpoint
@@ -305,19 +305,8 @@ def test_weights_that_are_a_folder(weights):
 
 # --- Records ---------------------------------------------------------------------------------------------------------
 
-QUANTITIES = [
-    "mean",
-    "deviation",
-    "gap",
-    "wrong",
-    "training",
-    "best",
-    "best_epoch_bias",
-    "lowest5",
-    "low",
-    "minutes",
-    "luck",
-]
+QUANTITIES = ["mean", "deviation", "gap", "wrong", "training", "best", "best_epoch_bias", "lowest5", "low", "minutes"]
+QUANTITIES += ["luck"]
 queries = st.builds(
     "{}{} {}{}".format,
     st.sampled_from(["S7/block3", "S9/block3", "../x"]),
@@ -357,8 +346,8 @@ def read_everywhere(query: str) -> None:
     report.recorded("S7/block3", ())
     quotes.quote(query)
     if len({run["seed"] for run in records.runs(record)}) > 1:
-        report.compare.text("S7/block3", "S7/block3")
-    report.compare.accuracies("S7/block3:")
+        comparison.text("S7/block3", "S7/block3")
+    comparison.accuracies("S7/block3:")
 
 
 @given(st.data())

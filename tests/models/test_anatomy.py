@@ -3,9 +3,11 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from common import models
 from common.models import anatomy
+from common.models.test_time_augmentation import VIEWS
 
 
 @pytest.fixture
@@ -114,3 +116,17 @@ def test_the_table_adds_up(block3):
 def test_an_unknown_layer_is_refused_not_skipped():
     with pytest.raises(TypeError, match="Upsample"):
         anatomy.layer_rows(nn.Sequential(nn.Upsample(scale_factor=2)))
+
+
+SEVERAL_VIEWS = {"S6/part2_step4_under_20k", "S6/part2_step4_no_dropout", "S7/block4"}
+
+
+@pytest.mark.parametrize("step", models.NETWORKS)
+def test_multiply_adds_are_half_the_operations_that_pytorch_counts(step):
+    network = models.build(step).eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(torch.zeros(1, 1, 28, 28))
+    counted = counter.get_flop_counts()["Global"]
+    counted.pop(torch.ops.aten.bmm, None)  # what turns the views of test-time augmentation is no layer
+    rows, views = anatomy.layer_rows(network), len(VIEWS) if step in SEVERAL_VIEWS else 1  # the table has one view
+    assert 2 * views * sum(row.multiply_adds for row in rows) == sum(counted.values())
