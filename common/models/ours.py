@@ -71,7 +71,7 @@ class S7Block4Dense(nn.Module):
         return self.layers(images)
 
 
-class S7Block4OneLook(nn.Module):
+class S7Block4OneView(nn.Module):
     """7,552 parameters: separable convolutions, a 3x3 kernel for each channel and then 1x1 kernels that mix them."""
 
     activation = nn.SiLU
@@ -107,14 +107,14 @@ class S7Block4OneLook(nn.Module):
         return self.layers(images)
 
 
-class S7Block4(S7Block4OneLook):
+class S7Block4(S7Block4OneView):
     """The same 7,552 parameters; a test averages several views of each image (`models/test_time_augmentation.py`)."""
 
     def forward(self, images: Tensor) -> Tensor:
         return super().forward(images) if self.training else predict_with_tta(super().forward, images)
 
 
-class S7Block4ReLU(S7Block4OneLook):
+class S7Block4ReLU(S7Block4OneView):
     """Block 4's network with ReLU, the sources' activation, for the ablation."""
 
     activation = nn.ReLU

@@ -20,7 +20,7 @@ NETWORKS = {
     "S7/block2": s7.S7Block3,  # block 3 keeps block 2's network and trains it by another recipe
     "S7/block3": s7.S7Block3,
     "S7/block4": ours.S7Block4,
-    "S7/block4_one_look": ours.S7Block4OneLook,  # rungs of block 4's ladder
+    "S7/block4_one_view": ours.S7Block4OneView,  # rungs of block 4's ladder
     "S7/block4_relu": ours.S7Block4ReLU,
     "S7/block4_dense": ours.S7Block4Dense,
     "S7/teacher": ours.S7Teacher,

@@ -125,7 +125,7 @@ print(records.machine_line(device, options))
 
 # %%
 FROM_THE_TOP = [
-    ("nine views", {"network": "S7/block4_one_look"}),
+    ("nine views", {"network": "S7/block4_one_view"}),
     ("a teacher", {"teacher": ""}),
     ("SiLU", {"network": "S7/block4_relu"}),
     ("separable convolutions", {"network": "S7/block4_dense"}),
@@ -732,7 +732,7 @@ records.save(options.out, record, model)
 
 # %%
 if models.of(recipe) == top.step:
-    hasty = models.build("S7/block4_one_look").to(device)
+    hasty = models.build("S7/block4_one_view").to(device)
     hasty.load_state_dict(model.state_dict())
     one_view = training.evaluate(hasty, test_batches["held-out"])
     print(f"{'this run':<11}{'accuracy of these weights with one view':<56}{one_view.accuracy:>9.2f} %")

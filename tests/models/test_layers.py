@@ -121,7 +121,7 @@ def test_a_vote_keeps_the_images_apart():
     network.eval()
     together, alone = network(images), torch.cat([network(image[None]) for image in images])
     assert torch.allclose(together, alone, atol=1e-4)
-    one_look = models.build("S7/block4_one_look").eval()
+    one_look = models.build("S7/block4_one_view").eval()
     one_look.load_state_dict(network.state_dict())
     by_hand = torch.stack([one_look(seen) for seen in augment_views(images).split(4)]).mean(dim=0).log_softmax(dim=1)
     assert torch.allclose(together, by_hand, atol=1e-4)
@@ -130,6 +130,6 @@ def test_a_vote_keeps_the_images_apart():
 
 def test_training_has_one_look():
     network, images = models.build("S7/block4").train(), torch.randn(4, 1, 28, 28)
-    one_look = models.build("S7/block4_one_look").train()
+    one_look = models.build("S7/block4_one_view").train()
     one_look.load_state_dict(network.state_dict())
     assert torch.equal(network(images), one_look(images))

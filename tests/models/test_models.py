@@ -59,7 +59,7 @@ SHAPES = {
 }  # fmt: skip
 SHAPES["S6/part2_step4_no_dropout"] = SHAPES["S6/part2_step4_under_20k"]
 SHAPES["S7/block4_dense"] = SHAPES["S7/block3"]
-SHAPES["S7/block4_relu"] = SHAPES["S7/block4_one_look"] = SHAPES["S7/block4"]
+SHAPES["S7/block4_relu"] = SHAPES["S7/block4_one_view"] = SHAPES["S7/block4"]
 
 
 def frontier(a, b, c, d, e, f):
@@ -92,7 +92,7 @@ PARAMETERS = {
     "S7/block3": 7_904,
     "S7/block4": 7_552,
     "S7/block4_relu": 7_552,
-    "S7/block4_one_look": 7_552,
+    "S7/block4_one_view": 7_552,
     "S7/block4_dense": 7_904,
     "S7/teacher": 288_160,
     "S8/time_to_accuracy": 7_600,

@@ -61,7 +61,7 @@ def test_what_the_texts_say_of_block_4s_ladder_is_what_its_log_says():
     first = dataclasses.replace(second, one_cycle=0.0, epochs=14, lr=0.02, momentum=0.8)
     lowest = records.recipe_of("S7/block3", records.load("S7/block3")["recipe"])
     ladder = {0: lowest, 1: first, 2: second, 5: fifth, 6: dense, 10: top}
-    ladder[8] = dataclasses.replace(top, network="S7/block4_one_look", teacher="")
+    ladder[8] = dataclasses.replace(top, network="S7/block4_one_view", teacher="")
     scores = {number: search_log.validated(recipe) for number, recipe in ladder.items()}
     assert {len(by_seed) for by_seed in scores.values()} == {5}
 
