@@ -171,7 +171,8 @@ def test(pytest_arguments):
     scripts = [f"sessions/{step}.py" for step in lines if step and step[0] != "#"]  # a student's own are left alone
     checked = ["course.py", "conftest.py", "common", "tests", *scripts]
     ruff = call(["-m", "ruff", "check", *checked]) or call(["-m", "ruff", "format", "--check", *checked])
-    tests = call(["-m", "pytest", "--nbval", *pytest_arguments])
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes share the cores; more threads would wait by spinning
+    tests = call(["-m", "pytest", "--nbval", "-n", "2", *pytest_arguments])
     if ruff:
         refuse("Ruff found something to mend: see above, before the tests.", ruff)
     return tests or ruff

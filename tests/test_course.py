@@ -141,7 +141,7 @@ def test_tests_run_whatever_ruff_finds_and_either_failure_counts(checkout, finds
     assert result.returncode == expected
     # Ruff looks at the course's own files, not at what a student has beside the lessons.
     assert result.stdout.splitlines()[0] == "ruff check course.py conftest.py common tests sessions/S7/block3.py"
-    assert result.stdout.splitlines()[-1] == "pytest --nbval -k data"
+    assert result.stdout.splitlines()[-1] == "pytest --nbval -n 2 -k data"
     assert ("Ruff found something" in result.stderr) == bool(finds)
 
 

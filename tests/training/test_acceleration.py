@@ -70,7 +70,7 @@ def test_batchnorm_needs_the_whole_batch():
     assert acceleration.micro_batch_size(network("S7/block3")) is None
 
 
-def test_channels_innermost_change_no_value():
+def test_channels_last_changes_no_value():
     """In float64, where rounding cannot send a max-pool to another pixel."""
     model, images = network("S5/step1_first_network").double(), next(iter(batch()))[0].double()
     before = model(images)
@@ -79,7 +79,7 @@ def test_channels_innermost_change_no_value():
     assert torch.allclose(model(images), before, atol=1e-12)
 
 
-INNERMOST = {
+CHANNELS_LAST = {
     "S5/step1_first_network": True,
     "S6/part2_step3_global_pooling": True,
     "S7/block1": True,
@@ -87,15 +87,15 @@ INNERMOST = {
 }
 
 
-@pytest.mark.parametrize("step", INNERMOST)
+@pytest.mark.parametrize("step", CHANNELS_LAST)
 def test_narrow_batchnorm_keeps_the_layout(step):
     """Of the values that are normalised, S7 block 3 has 13,608 of 39,144 in narrow layers, S6 step 3 490 of 20,874."""
     model = network(step)
     random, before = torch.get_rng_state(), flat(model.state_dict().values())
     acceleration.optimize_memory_layout(model)
     weights = [parameter for parameter in model.parameters() if parameter.ndim == 4 and parameter.shape[1] > 1]
-    innermost = {weight.is_contiguous(memory_format=torch.channels_last) for weight in weights if weight.shape[2] > 1}
-    assert innermost == {INNERMOST[step]}
+    found = {weight.is_contiguous(memory_format=torch.channels_last) for weight in weights if weight.shape[2] > 1}
+    assert found == {CHANNELS_LAST[step]}
     assert torch.equal(random, torch.get_rng_state())
     assert torch.equal(before, flat(model.state_dict().values()))
     assert model.training
