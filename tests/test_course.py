@@ -268,10 +268,15 @@ def test_help_needs_no_docstrings(clone):
         assert (bare.returncode, bare.stdout, bare.stderr) == (0, plain.stdout, "")
 
 
-@pytest.mark.parametrize("command", ["study", "report"])
+@pytest.mark.parametrize("command", ["lab", "notebooks", "report", "study"])
 def test_the_options_that_help_lists_are_the_programs(command):
     """Help is answered by common/system/command_lines.py, and the work done by another module."""
-    program = {"study": "common.experiments.study", "report": "common.experiments.quotes"}[command]
+    program = {
+        "lab": "common.lesson.workbook",
+        "notebooks": "common.lesson.notebooks",
+        "report": "common.experiments.quotes",
+        "study": "common.experiments.study",
+    }[command]
     modules = [["common.system.command_lines", command], [program]]
     said = [
         subprocess.run([sys.executable, "-m", *module, "--help"], cwd=COURSE.parent, capture_output=True, text=True)
