@@ -29,7 +29,7 @@ MD5 = {
     "t10k-labels-idx1-ubyte": {"": "27ae3e4e09519cfbb04c329615203637", ".gz": "ec29112dd5afa0611ce80d1b7f02629c"},
 }
 FORMS = (  # that `_read` takes
-    "The files may be named train-images-idx3-ubyte or train-images.idx3-ubyte, gzipped (.gz) or not, and lie in the "
+    " The files may be named train-images-idx3-ubyte or train-images.idx3-ubyte, gzipped (.gz) or not, and lie in the "
     "folder itself, in raw or in MNIST/raw."
 )
 LARGEST = 50_000_000  # bytes; the training images, the largest of the files, have 47,040,016
@@ -62,7 +62,8 @@ def mnist_files() -> dict[str, bytes]:
         raise UserError(f"MNIST_DIR is {folder}, which cannot be read ({reason}); mend or unset it.") from None
     contents, faults = _survey(folder)
     if faults:
-        raise UserError(f"MNIST_DIR is {folder}, but {', '.join(faults.values())}; mend or unset it. {FORMS}")
+        forms = FORMS if any(fault.endswith("is missing") for fault in faults.values()) else ""
+        raise UserError(f"MNIST_DIR is {folder}, but {', '.join(faults.values())}; mend or unset it.{forms}")
     return contents
 
 

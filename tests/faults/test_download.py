@@ -582,6 +582,20 @@ def test_a_folder_gzipped_or_not_gives_the_same_digits(files, tmp_path, monkeypa
     assert not (tmp_path / "cache").exists()
 
 
+@pytest.mark.parametrize("inner", ["", "raw", "MNIST/raw"])
+@pytest.mark.parametrize("dotted", [True, False])
+@pytest.mark.parametrize("gzipped", [True, False])
+def test_a_folder_may_hold_mnist_as_torchvision_and_other_pages_have_it(
+    files, tmp_path, monkeypatch, inner, dotted, gzipped
+):
+    folder = _fill(tmp_path / "mine" / inner, files, gzipped)
+    if dotted:
+        for path in list(folder.iterdir()):
+            path.rename(path.with_name(path.name.replace("-idx", ".idx")))
+    monkeypatch.setenv("MNIST_DIR", str(tmp_path / "mine"))
+    assert mnist_files.mnist_files().keys() == set(NAMES)
+
+
 @pytest.mark.parametrize("source", ["auto", "mnist"])
 def test_a_folder_that_does_not_hold_mnist_is_an_error(serve, small, tmp_path, monkeypatch, source):
     server = serve(small)  # a good mirror must not hide the mistake
@@ -591,8 +605,9 @@ def test_a_folder_that_does_not_hold_mnist_is_an_error(serve, small, tmp_path, m
     with pytest.raises(UserError, match="MNIST_DIR is .*mine, which cannot be read"):
         data.load(source)
     folder.mkdir()
-    with pytest.raises(UserError, match=", ".join(f"{name} is missing" for name in NAMES)):
+    with pytest.raises(UserError, match=", ".join(f"{name} is missing" for name in NAMES)) as error:
         data.load(source)
+    assert "train-images.idx3-ubyte, gzipped (.gz) or not" in str(error.value)
     _fill(folder, small)
     (folder / f"{NAMES[2]}.gz").write_bytes(small[NAMES[2]][:-8])
     with pytest.raises(UserError) as error:
