@@ -5,7 +5,6 @@ cells with the outputs of a full run. JupyterLab with jupytext's extension saves
 one of them elsewhere. It never overwrites a cell that only one of the two has, unless it is told to.
 """
 
-import argparse
 import hashlib
 import itertools
 import json
@@ -26,6 +25,7 @@ from nbformat import NotebookNode
 
 from common.data.mnist_files import mnist_files
 from common.recipe import ROOT
+from common.system import command_lines
 from common.system.errors import UserError
 from common.system.files import write_atomically
 from common.system.locks import exclusive_run_lock
@@ -55,16 +55,7 @@ class LeftAloneError(UserError):
 
 def main(arguments: list[str] | None = None) -> None:
     """The command line; `arguments` defaults to the program's own."""
-    parser = argparse.ArgumentParser(
-        prog="course.py notebooks", description="Make each lesson's notebook from its script."
-    )
-    parser.add_argument("step", nargs="*", help="such as S7/block3 (default: every lesson)")
-    parser.add_argument("--force", action="store_true", help="execute also what has not changed")
-    parser.add_argument("--reuse", action="store_true", help="take a lesson's training from its study's seed 1")
-    mine = parser.add_mutually_exclusive_group()
-    mine.add_argument("--keep-mine", action="store_true", help="write cells of your own from the .ipynb into the .py")
-    mine.add_argument("--discard-mine", action="store_true", help="make the .ipynb anew, after a copy of it in work/")
-    options = parser.parse_args(arguments)
+    options = command_lines.notebooks().parse_args(arguments)
     mine = "keep" if options.keep_mine else "discard" if options.discard_mine else ""
     update(SESSIONS, options.step, options.force, options.reuse, mine)
 

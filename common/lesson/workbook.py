@@ -4,7 +4,6 @@ The lessons in sessions/ are the course's, and git tells when they change. The c
 ignores them, nothing here ever overwrites one, and links and imports work in them as they do in sessions/.
 """
 
-import argparse
 import contextlib
 import os
 import re
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from common.lesson import notebooks
 from common.recipe import ROOT
+from common.system import command_lines
 from common.system.errors import UserError
 from common.system.files import write_atomically
 
@@ -22,13 +22,7 @@ UNPAIRED = '# A copy is one file: jupytext writes no .py beside it.\nformats = "
 
 def main(arguments: list[str] | None = None) -> None:
     """The command line; `arguments` defaults to the program's own. What it does not know goes on to JupyterLab."""
-    about = "Open your own copies of the lessons, in work/, in JupyterLab, to which all other options go."
-    parser = argparse.ArgumentParser(prog="course.py lab", description=about, allow_abbrev=False)
-    add = parser.add_argument
-    add("--copies-only", action="store_true", help="make the missing copies and open nothing")
-    add("--renew", nargs="+", metavar="STEP", help="make new copies of these, such as S7/block3; the old ones are kept")
-    add("--answers", nargs="+", type=Path, metavar="FILE", help="tell what the checks in these notebooks said, and end")
-    options, others = parser.parse_known_args(arguments)
+    options, others = command_lines.lab().parse_known_args(arguments)
     if options.answers:
         print("\n".join(f"{path}  {answers(path)}" for path in options.answers))
         return
