@@ -7,6 +7,7 @@ same distribution many times faster: the whole set is one tensor on the device a
 import math
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -140,9 +141,21 @@ def _positions(mask: Tensor, size: int, device) -> tuple[Tensor, ...]:
     return (mask.nonzero().squeeze(1) % size).to(device).split(counts)
 
 
+def _tensor(values, name: str) -> Tensor:
+    """The values as a tensor, without a copy where a tensor can share their memory."""
+    try:
+        if isinstance(values, np.ndarray) and not (values.flags.writeable and min(values.strides, default=0) >= 0):
+            values = values.copy()
+        return torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError):  # what torch raises for text, None or lists of unequal lengths
+        raise ValueError(
+            f"{name} must be numbers in a tensor or a NumPy array, not a {type(values).__name__}."
+        ) from None
+
+
 def _checked(images, labels, batch_size: int, augmentation: Augmentation, classes: int) -> tuple[Tensor, Tensor]:
     """Images and labels as tensors; raises ValueError for arguments that do not fit together."""
-    images, labels = torch.as_tensor(images), torch.as_tensor(labels)
+    images, labels = _tensor(images, "Images"), _tensor(labels, "Labels")
     if images.dtype != torch.uint8 or images.ndim != 3 or images.shape[1] != images.shape[2]:
         raise ValueError(f"Images must be uint8 of shape [N, S, S], not {images.dtype} of {list(images.shape)}.")
     if labels.is_floating_point() or labels.is_complex() or labels.ndim != 1:

@@ -42,17 +42,17 @@ def build(name: str) -> nn.Module:
     Raises UserError for a name that there is not. The network refuses what is no batch of digits in one sentence.
     """
     network = _named(name)()
-    network.register_forward_pre_hook(refuse_other_images)
+    network.register_forward_pre_hook(refuse_other_images, with_kwargs=True)
     return network
 
 
-def refuse_other_images(network: nn.Module, inputs: tuple) -> None:
+def refuse_other_images(network: nn.Module, inputs: tuple, named: dict) -> None:
     """A hook before each forward pass: raises UserError unless the network is given the images that it was made for.
 
     An image of another size would go through a network that ends in a global average, and give an answer that means
     nothing.
     """
-    images = inputs[0]
+    images = next(iter((*inputs, *named.values())), None)
     if not isinstance(images, Tensor):
         got = f"a {type(images).__name__}"
     elif images.shape[1:] == (1, 28, 28) and images.is_floating_point():

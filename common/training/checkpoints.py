@@ -85,7 +85,9 @@ class Checkpoint:
         with self.refused_if_damaged(), self.path.open("rb") as file:
             _refuse_damage(file)
             content = torch.load(file, map_location="cpu", weights_only=True)
-            identity, state = dict(json.loads(content["identity"])), dict(content["state"])
+            identity, state = dict(json.loads(content["identity"])), content["state"]
+            if type(state) is not dict:  # a tensor unpacks to gigabytes
+                raise ValueError("its state is no dict")
             done = len(state["history"])
         self._refuse_other(identity, json.loads(json.dumps(self.identity)))
         if done > self.epochs:

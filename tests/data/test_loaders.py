@@ -407,3 +407,20 @@ def test_numpy_arrays_are_taken_as_they_are(digits, make):
         next(iter(make(*both, 60))) for both in (arrays, (digits, torch.arange(60) % 10))
     )
     assert torch.equal(images, same_images) and torch.equal(labels, same_labels) and labels.dtype == torch.int64
+
+
+@pytest.mark.parametrize("make", [InMemoryLoader, classic_loader])
+def test_numpy_arrays_that_no_tensor_can_share_are_copied(digits, make, recwarn):
+    """Mirrored ones have negative strides, and those of a memory map cannot be written."""
+    mirrored, labels = digits.numpy()[:, :, ::-1], (torch.arange(60) % 10).numpy()
+    labels.flags.writeable = False
+    images, _ = next(iter(make(mirrored, labels, 60)))
+    assert torch.equal(images, next(iter(make(digits.flip(2), labels, 60)))[0])
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("make", [InMemoryLoader, classic_loader])
+@pytest.mark.parametrize("labels", [None, ["one"] * 60, [[1, 2], [3]]])
+def test_what_is_no_array_of_numbers_gets_one_sentence(digits, make, labels):
+    with pytest.raises(ValueError, match=r"^Labels must be numbers in a tensor or a NumPy array, not a \w+\.$"):
+        make(digits, labels, 16)

@@ -197,12 +197,13 @@ def resume_with_giants(folder, few, content: bytes) -> None:
 
     limit = psutil.Process().memory_info().vms + 2 * 2**30
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))  # the machine shall survive the test
-    for path in every_part(torch.load(io.BytesIO(content), weights_only=True)["state"]):
+    for path in ((), *every_part(torch.load(io.BytesIO(content), weights_only=True)["state"])):
         told = torch.load(io.BytesIO(content), weights_only=True)
-        container = told["state"]
-        for key in path[:-1]:
+        *outer, last = "state", *path
+        container = told
+        for key in outer:
             container = container[key]
-        container[path[-1]] = GIANT
+        container[last] = GIANT
         buffer = io.BytesIO()
         torch.save(told, buffer)
         with result_or_sentence():

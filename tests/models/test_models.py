@@ -1,6 +1,7 @@
 """The networks against the sources: parameters to the unit, shapes layer by layer, what they give."""
 
 import copy
+import inspect
 
 import numpy as np
 import pytest
@@ -160,6 +161,10 @@ def test_what_is_no_batch_of_digits_is_refused_in_one_sentence(step):
             with pytest.raises(UserError, match=rf"takes images as float \[B, 1, 28, 28\].*, not {got}") as caught:
                 network(images)
             assert "\n" not in str(caught.value)
+        name = next(iter(inspect.signature(network.forward).parameters))
+        assert network(**{name: torch.zeros(2, 1, 28, 28)}).shape[0] == 2
+        with pytest.raises(UserError, match="takes images as float"):
+            network(**{name: torch.zeros(2, 1, 56, 56)})
 
 
 def test_a_network_that_refuses_can_still_be_kept_and_copied(tmp_path):
