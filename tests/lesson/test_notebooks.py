@@ -333,7 +333,8 @@ def test_failing_cell_leaves_the_old_notebook(lesson, code, reason):
 @pytest.mark.skipif(os.name == "nt", reason="Windows cannot send Ctrl-C to one process")
 def test_ctrl_c_leaves_the_old_notebook(lesson, monkeypatch):
     monkeypatch.setenv("COURSE_DATA", "builtin")  # it loads no digits; another process would fetch MNIST
-    lesson.write_text("# %%\nopen('started', 'w').close()\n\n# %%\nimport time\ntime.sleep(60)\n", encoding="utf-8")
+    cells = "# %%\nimport time\n\n# %%\nopen('started', 'w').close()\ntime.sleep(60)\n"  # it comes in the middle of a cell
+    lesson.write_text(cells, encoding="utf-8")
     code = "import sys, pathlib; from common.lesson import notebooks; notebooks.update(pathlib.Path(sys.argv[1]))"
     command = [sys.executable, "-c", code, str(lesson.parent.parent)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
@@ -343,7 +344,7 @@ def test_ctrl_c_leaves_the_old_notebook(lesson, monkeypatch):
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=30)
     assert process.returncode == 1
-    assert re.fullmatch(r"Interrupted in code cell \d; .*count\.ipynb is as it was\.\n", stderr)
+    assert re.fullmatch(r"Interrupted in code cell \d; .*count\.ipynb is as it was\.\n", stderr), stderr
     assert not lesson.with_suffix(".ipynb").exists()
 
 
