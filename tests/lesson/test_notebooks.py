@@ -333,7 +333,7 @@ def test_failing_cell_leaves_the_old_notebook(lesson, code, reason):
 @pytest.mark.skipif(os.name == "nt", reason="Windows cannot send Ctrl-C to one process")
 def test_ctrl_c_leaves_the_old_notebook(lesson, monkeypatch):
     monkeypatch.setenv("COURSE_DATA", "builtin")  # it loads no digits; another process would fetch MNIST
-    cells = "# %%\nimport time\n\n# %%\nopen('started', 'w').close()\ntime.sleep(60)\n"  # it comes in the middle of a cell
+    cells = "# %%\nimport time\n\n# %%\nopen('started', 'w').close()\ntime.sleep(60)\n"
     lesson.write_text(cells, encoding="utf-8")
     code = "import sys, pathlib; from common.lesson import notebooks; notebooks.update(pathlib.Path(sys.argv[1]))"
     command = [sys.executable, "-c", code, str(lesson.parent.parent)]
