@@ -79,7 +79,7 @@ def test_quick_is_small_and_apart_but_not_deaf():
         (["--validate", "--protocol", "both"], {}, ["--validate", "--protocol"]),
         (["--seed", str(2**32)], {}, ["--seed", "at most 4294967295"]),
         ([], {"COURSE_SEED": str(2**63 - 1)}, ["COURSE_SEED", "at most 4294967295"]),
-        (["--override", f"seed={2**32}"], {}, ["--override", "seed must", "from 0 to 4294967295"]),
+        (["--override", f"seed={2**32}"], {}, ["--override", "seed must"]),
         (["--data", "nowhere"], {}, ["--data", "auto, mnist, builtin", "'nowhere'"]),
         (["--device", "tpu"], {}, ["--device", "auto, cpu, cuda, mps", "'tpu'"]),
         (["--epoch", "3"], {}, ["--epoch 3", "--help"]),
