@@ -10,7 +10,7 @@ Commands, each after `python3 course.py`:
   study [options]       train a step with several seeds, for its record
   faults [options]      kill, starve and mislead the course in full; the options go to pytest
   machines [ROW ...]    try the course with other Pythons, other versions, without a home folder, ...
-  report [options]      write the READMEs' tables again from the records
+  report [options]      write the recorded numbers into the READMEs, docs and lessons again
 """
 
 import ast

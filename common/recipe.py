@@ -163,7 +163,8 @@ def _value(text: str, old, name: str):
         type(None): value is None or (type(value) is int and all(numeric)),
     }
     if not right[type(old)]:
-        raise UserError(f"--override: {name} must be something like {old!r}, not {text!r}.")
+        bounds = f", from {least} to {most}" if name.split(".")[-1] in BOUNDS else ""
+        raise UserError(f"--override: {name} must be something like {old!r}{bounds}, not {text!r}.")
     return float(value) if isinstance(old, float) else value
 
 

@@ -123,8 +123,8 @@ ROWS = {
 
 def main() -> int:
     """Try the rows that the command line names and print the table."""
-    about = "Try the course on odd machines, every row of the README's table by default."
-    parser = argparse.ArgumentParser(prog="course.py machines", description=about)
+    about = "Try the course on odd machines, every row of the table in docs/machines.md by default."
+    parser = argparse.ArgumentParser(prog="course.py machines", description=about, allow_abbrev=False)
     parser.add_argument("row", nargs="*", help=f"of {', '.join(ROWS)} (default: all)")
     parser.add_argument("--no-environments", action="store_true", help="leave out the rows that install every package")
     options = parser.parse_args()

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from common.system import command_lines
+
 COURSE = Path(__file__).resolve().parent.parent / "course.py"
 LESSON = """
 import importlib.metadata, json, pathlib, sys
@@ -284,3 +286,13 @@ def test_the_options_that_help_lists_are_the_programs(command):
     ]
     assert said[0].stdout.startswith("usage:")
     assert said[0].stdout == said[1].stdout
+
+
+@pytest.mark.parametrize("command", ["notebooks", "study"])
+def test_no_option_is_taken_for_another_that_begins_so(command):
+    """`--seed 5` would train five seeds."""
+    parser = getattr(command_lines, command)()
+    shortened = [option[:-1] for action in parser._actions for option in action.option_strings if len(option) > 3]
+    for option in shortened:
+        _, unknown = parser.parse_known_args([option])
+        assert unknown == [option]

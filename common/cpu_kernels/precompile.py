@@ -14,12 +14,15 @@ import torch
 from torch import nn
 
 from common.cpu_kernels import compiler
+from common.recipe import in_notebook
 
 
 def precompile() -> None:
     """Fill the cache if that has not been done, which takes about 20 seconds. What fails here, fails in the run too."""
     if compiler.CACHE is None or (compiler.CACHE / "complete").exists():
         return
+    if not in_notebook():  # a page would keep the line
+        print("The CPU loops are compiled for this processor, once; that takes about 20 seconds.", file=sys.stderr)
     root = compiler.HERE.parents[1]
     paths = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(

@@ -76,7 +76,7 @@ GPU_VARIANTS = {  # the same for a GPU, one change after the other; the last thr
 def main(arguments: list[str] | None = None) -> None:
     """The command line: print the table, write the JSON file."""
     about = "How long an epoch takes, the sources' way and ours, side by side on this machine."
-    parser = argparse.ArgumentParser(prog="course.py bench", description=about)
+    parser = argparse.ArgumentParser(prog="course.py bench", description=about, allow_abbrev=False)
     parser.add_argument("--repeats", type=int, default=3, help="measurements of each variant (default: 3)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="cpu (the default) or cuda")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "bench.json", help="default: runs/bench.json")

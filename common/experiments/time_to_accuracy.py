@@ -39,7 +39,7 @@ RECIPE = Recipe(
 def main(arguments: list[str] | None = None) -> None:
     """The command line: time the seeds and the source, print a line for each, write the JSON file."""
     about = "The shortest honest time to 99.40 % on MNIST with under 8,000 parameters."
-    parser = argparse.ArgumentParser(prog="course.py time-to-accuracy", description=about)
+    parser = argparse.ArgumentParser(prog="course.py time-to-accuracy", description=about, allow_abbrev=False)
     add = parser.add_argument
     add("--seeds", type=int, default=10, help="runs of ours (default: 10)")
     add("--validate", action="store_true", help="train ours on 55,000 images and test on the 5,000 others; no source")

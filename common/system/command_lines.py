@@ -26,7 +26,7 @@ def lab() -> argparse.ArgumentParser:
 def notebooks() -> argparse.ArgumentParser:
     """`course.py notebooks`."""
     about = "Make each lesson's notebook from its script."
-    parser = argparse.ArgumentParser(prog="course.py notebooks", description=about)
+    parser = argparse.ArgumentParser(prog="course.py notebooks", description=about, allow_abbrev=False)
     parser.add_argument("step", nargs="*", help="such as S7/block3 (default: every lesson)")
     parser.add_argument("--force", action="store_true", help="execute also what has not changed")
     parser.add_argument("--reuse", action="store_true", help="take a lesson's training from its study's seed 1")
@@ -46,7 +46,7 @@ def report() -> argparse.ArgumentParser:
 def study() -> argparse.ArgumentParser:
     """`course.py study`."""
     about = "Run a step over several seeds and gather its record."
-    parser = argparse.ArgumentParser(prog="course.py study", description=about)
+    parser = argparse.ArgumentParser(prog="course.py study", description=about, allow_abbrev=False)
     add = parser.add_argument
     add("step", nargs="?", help="S7/block3, or the path of its script")
     add("--seeds", type=int, default=3, help="seeds 1 to SEEDS (default: 3)")

@@ -20,8 +20,9 @@
 # training set, a test set and a set that is merely *called* test, and the standard error of an accuracy.
 #
 # **What you'll need**: a little PyTorch (a module, an optimizer). The runs in this step's record took 7 minutes<!--S7/block3 minutes--> each,
-# on one thread of a CPU with another run beside it; with two cores to itself it is about 4, or 6 where the processor
-# has no matrix units (on an NVIDIA H200 an epoch takes 0.68 seconds<!--bench gpu S7/block3 default seconds-->). `python3 course.py run S7/block3 --quick` goes through every
+# on one thread of a CPU with another run beside it. With two cores to itself, an epoch takes
+# 8.0 seconds<!--bench S7/block3 default seconds-->, so all 14 take about two minutes (on an NVIDIA H200 an epoch takes
+# 0.68 seconds<!--bench gpu S7/block3 default seconds-->). `python3 course.py run S7/block3 --quick` goes through every
 # step in seconds.
 #
 # *Before this*: [block 2](block2.ipynb), the same network with another recipe. *After this*: [block 4](block4.ipynb),
