@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 
 from common.system.errors import UserError
+from common.system.streams import ipython
 
 ROOT = Path(__file__).resolve().parent.parent
 QUICK_TRAINING_IMAGES = 512
@@ -177,24 +178,13 @@ def _differences(recipe, other, prefix: str = ""):
             yield f"{prefix}{field.name}={after!r}".replace(" ", "")
 
 
-def in_notebook() -> bool:
-    """Whether this code runs in a Jupyter kernel."""
-    return hasattr(_ipython(), "kernel")  # IPython in a terminal has none
-
-
-def _ipython():
-    """The running IPython shell, in a kernel or a terminal; None in plain Python."""
-    ipython = sys.modules.get("IPython")
-    return ipython.get_ipython() if ipython else None
-
-
 def _given_arguments() -> list[str]:
     """The command line of the script that runs; none for cells, where it is that of Jupyter or IPython.
 
     IPython's `%run script.py ...` sets both `sys.argv` and `__file__`, as Python does.
     """
     script = getattr(sys.modules["__main__"], "__file__", None)
-    if _ipython() and not (script and Path(script).resolve() == Path(sys.argv[0]).resolve()):
+    if ipython() and not (script and Path(script).resolve() == Path(sys.argv[0]).resolve()):
         return []
     return sys.argv[1:]
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from common.cpu_kernels import compiler
-from common.recipe import in_notebook
+from common.system.streams import in_notebook
 
 
 def precompile() -> None:

@@ -2,7 +2,7 @@
 
 import math
 
-from common.recipe import in_notebook
+from common.system.streams import in_notebook
 
 
 def check(question: str, answer, expected, tolerance: float = 0.0) -> None:

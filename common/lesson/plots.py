@@ -5,9 +5,9 @@ import os
 from pathlib import Path
 
 from common.models.anatomy import Layer
-from common.recipe import in_notebook
 from common.system.errors import UserError
 from common.system.files import write_atomically
+from common.system.streams import in_notebook
 
 try:
     import matplotlib

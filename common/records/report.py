@@ -5,9 +5,10 @@ from pathlib import Path
 from torch import nn
 
 from common.data.digits import Digits
-from common.recipe import ROOT, Target, in_notebook
+from common.recipe import ROOT, Target
 from common.records import comparison, store
 from common.system.files import write_together
+from common.system.streams import in_notebook
 
 NOTHING_YET = f"{'recorded':<11}nothing yet; `course.py study` measures a step over several seeds"
 

@@ -1,7 +1,7 @@
 """What a program needs of the operating system.
 
 - `errors`: a mistake is told in one sentence.
-- `streams`: standard output and standard error, also where they are closed, full or missing.
+- `streams`: a notebook, or standard output and standard error, also where they are closed, full or missing.
 - `files`: a file is written whole or not at all.
 - `locks`: one run in a folder at a time.
 - `child`: a run ends with the program that started it.

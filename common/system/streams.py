@@ -1,4 +1,4 @@
-"""Standard output and standard error that may be missing, full or closed.
+"""Where output goes: a notebook, or standard streams that may be missing, full or closed.
 
 `set_up` is called once, when `common.system.errors` is imported, which every script does.
 
@@ -17,6 +17,17 @@ from pathlib import Path
 CLOSED = {errno.EPIPE} if os.name != "nt" else {errno.EPIPE, errno.EINVAL}  # Windows tells a closed pipe so
 FULL = "Cannot write to standard output: {}; free some space or send the output elsewhere."
 NUMBERS = {"stdin": 0, "stdout": 1, "stderr": 2}
+
+
+def in_notebook() -> bool:
+    """Whether this code runs in a Jupyter kernel."""
+    return hasattr(ipython(), "kernel")  # IPython in a terminal has none
+
+
+def ipython():
+    """The running IPython shell, in a kernel or a terminal; None in plain Python."""
+    package = sys.modules.get("IPython")
+    return package.get_ipython() if package else None
 
 
 def set_up(output_error: type[Exception], reader_gone: type[Exception]) -> None:

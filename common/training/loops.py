@@ -10,8 +10,9 @@ from torch.nn import functional as F  # noqa: N812 - the field's name for it
 from tqdm.auto import tqdm
 
 from common.models.anatomy import batchnorm_sizes
-from common.recipe import Options, Recipe, in_notebook
+from common.recipe import Options, Recipe
 from common.system.errors import UserError
+from common.system.streams import in_notebook
 from common.training.acceleration import make_training_step
 from common.training.checkpoints import RunState, resumable
 from common.training.metrics import Metrics, MetricSums
