@@ -11,10 +11,11 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 
 from common.system.errors import UserError
-from common.system.streams import ipython
+from common.system.streams import in_notebook, ipython
 
 ROOT = Path(__file__).resolve().parent.parent
 QUICK_TRAINING_IMAGES = 512
+TRAIN = ("full", "quick", "recorded")
 LARGEST_SEED = 2**32 - 1  # of a larger one, PyTorch's generator on a CPU takes the lower 32 bits
 
 
@@ -84,13 +85,23 @@ class Options:
     limit: int | None
     device: str
     protocol: str  # "held-out", "source" or "both"
-    quick: bool
+    train: str  # "full"; "quick": for seconds, on a part of the digits; "recorded": what a full run left is shown
     resume: bool
     out: Path
     precision: str = "auto"
     compile: bool = False
     validate: bool = False  # measure on training images that are set aside, never on the test images
     network: str = ""  # of the step that was asked: what "auto" chooses depends on it
+
+    @property
+    def quick(self) -> bool:
+        """Whether this run is a small one."""
+        return self.train == "quick"
+
+    @property
+    def recorded(self) -> bool:
+        """Whether this run shows what a full one left, and trains nothing."""
+        return self.train == "recorded"
 
 
 # The least and the most that a number may be, where that is not 0 and 1e30.
@@ -190,13 +201,19 @@ def _given_arguments() -> list[str]:
 
 
 def command_line(
-    recipe: Recipe, arguments: list[str] | None = None, environment: dict[str, str] | None = None
+    recipe: Recipe,
+    train: str = "full",
+    arguments: list[str] | None = None,
+    environment: dict[str, str] | None = None,
 ) -> tuple[Recipe, Options]:
     """The step's recipe, overridden by the command line and the environment, and this run's options.
 
     The command line wins over COURSE_EPOCHS, COURSE_SEED, ... The cells of a notebook have no command line; there only
-    the variables count. Raises UserError with one sentence for a value that makes no sense.
+    the variables count. `train` is the page's own switch, one of TRAIN: a script trains in full unless --train or
+    --quick says otherwise. Raises UserError with one sentence for a value that makes no sense.
     """
+    if train not in TRAIN:
+        raise UserError(f"TRAIN must be one of {', '.join(TRAIN)}, not {train!r}.")
     environment = os.environ if environment is None else environment
     if arguments is None:
         arguments = _given_arguments()
@@ -211,17 +228,19 @@ def command_line(
     values = parser.parse_args([*given, *arguments])
     if values.validate and values.protocol != "held-out":
         raise UserError("--validate measures on training images that are set aside; it has no other --protocol.")
+    train = values.train or (train if in_notebook() else "full")
+    quick = train == "quick"
     given = {name: getattr(values, name) for name in ("epochs", "batch_size", "seed")}
     given = {name: value for name, value in given.items() if value is not None}
     recipe = replace(with_overrides(recipe, values.override), **given)
     options = Options(
-        data="builtin" if values.quick and values.data == "auto" else values.data,
-        limit=QUICK_TRAINING_IMAGES if values.quick and values.limit is None else values.limit,
+        data="builtin" if quick and values.data == "auto" else values.data,
+        limit=QUICK_TRAINING_IMAGES if quick and values.limit is None else values.limit,
         device=values.device,
         protocol=values.protocol,
-        quick=values.quick,
+        train=train,
         resume=values.resume,
-        out=values.out or ROOT / "runs" / ("quick" if values.quick else "") / recipe.step,
+        out=values.out or ROOT / "runs" / ("" if train == "full" else train) / recipe.step,
         precision=values.precision,
         compile=values.compile,
         validate=values.validate,
@@ -275,7 +294,10 @@ def _parser(recipe: Recipe) -> argparse.ArgumentParser:
     add("--override", default="", metavar="'NAME=VALUE ...'", help="other values in the recipe, such as lr=0.05")
     add("--validate", **_switch("--validate"), help="set 5,000 training images aside and measure on them instead")
     add("--compile", **_switch("--compile"), help="compile the network where the run is long enough to gain by it")
-    add("--quick", **_switch("--quick"), help="a small run on the built-in digits: every step, other numbers")
+    how = "full, quick (a small run on the built-in digits) or recorded (what a full run left, shown again)"
+    add("--train", type=_one_of("--train", *TRAIN), metavar="HOW", help=f"{how}; default: full")
+    quick = _switch("--quick") | {"dest": "train", "type": _quick, "const": "quick", "default": None}
+    add("--quick", **quick, help="the same as --train quick")
     add("--resume", **_switch("--resume"), help="go on from the last checkpoint in the output folder")
     add("--out", type=_folder, metavar="DIR", help="where the results go (default: runs/STEP in the course's folder)")
     return parser
@@ -316,6 +338,10 @@ def _flag(option: str):
         return text.lower() in ("1", "true", "yes")
 
     return convert
+
+
+def _quick(text: str) -> str | None:
+    return "quick" if _flag("--quick")(text) else None
 
 
 def _folder(text: str) -> Path:

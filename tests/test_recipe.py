@@ -26,7 +26,7 @@ TUNED = Recipe("S7/block3", 14, 64, 0.02, 0.8, augmentation=Augmentation(rotatio
 
 
 def parse(*arguments, **environment):
-    return command_line(RECIPE, list(arguments), environment)
+    return command_line(RECIPE, "full", list(arguments), environment)
 
 
 def test_without_options_the_recipe_stands():
@@ -91,7 +91,7 @@ def test_quick_is_small_and_apart_but_not_deaf():
 )
 def test_a_bad_value_gets_one_sentence(arguments, environment, words):
     with pytest.raises(UserError) as caught:
-        command_line(RECIPE, arguments, environment)
+        command_line(RECIPE, "full", arguments, environment)
     message = str(caught.value)
     assert "\n" not in message
     assert all(word in message for word in words), message

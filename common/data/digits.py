@@ -11,9 +11,12 @@ import numpy as np
 
 from common.data.mnist_files import UnavailableError, mnist_files
 from common.system.errors import UserError
+from common.system.streams import labelled
 
 if TYPE_CHECKING:
     import torch
+
+TITLES = {"mnist": "MNIST", "builtin": "built-in digits"}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -31,12 +34,12 @@ class Digits:
     @property
     def title(self) -> str:
         """The name as a reader sees it."""
-        return {"builtin": "built-in digits"}.get(self.name, self.name)
+        return TITLES.get(self.name, self.name)
 
     def __str__(self) -> str:
-        """One line, its first word padded to the column where the lines of a run's head begin."""
+        """One line; in a script, its first word is padded to the column where the lines of a run's head begin."""
         counts = f"{len(self.train_images):,} training and {len(self.test_images):,} {self.measured_on} images"
-        return f"{'data':<11}{self.title}: {counts}, sha256 {self.sha256[:12]}"
+        return labelled("data", f"{self.title}: {counts}, sha256 {self.sha256[:12]}")
 
     __repr__ = __str__
 

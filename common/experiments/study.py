@@ -142,7 +142,7 @@ class Study:
         command += [f"--override={self.overrides}", "--validate" if self.validate else "--protocol=both"]
         if (out / "checkpoint.pt").exists():
             command.append("--resume")
-        environment = {"OMP_NUM_THREADS": str(threads)} | kernel_environment(quick=False)
+        environment = {"OMP_NUM_THREADS": str(threads)} | kernel_environment("full")
         log = []
         with subprocess.Popen(
             command,

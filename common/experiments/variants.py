@@ -93,7 +93,7 @@ def options_of(variant: TrainingVariant, step: str) -> Options:
         limit=None,
         device=variant.device,
         protocol="held-out",
-        quick=False,
+        train="full",
         resume=False,
         out=Path(),
         precision=variant.precision,

@@ -1,6 +1,7 @@
-"""What only a lesson's page needs: its figures, its exercises' checks, and the notebook made from its script."""
+"""What only a lesson's page needs: figures, exercises, small experiments, and the notebook made from its script."""
 
 from common.lesson import plots
-from common.lesson.exercises import check
+from common.lesson.exercises import Exercises, check
+from common.lesson.experiment import experiment
 
-__all__ = ["check", "plots"]
+__all__ = ["Exercises", "check", "experiment", "plots"]

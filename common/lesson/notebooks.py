@@ -191,10 +191,11 @@ def absolute_folders() -> dict[str, str]:
     return {name: folder if folder[0] == "~" else str(Path(folder).absolute()) for name, folder in set_ones.items()}
 
 
-def kernel_environment(quick: bool) -> dict[str, str]:
-    """The environment in which a lesson's kernel runs: quick on the built-in digits, or in full on MNIST.
+def kernel_environment(train: str = "") -> dict[str, str]:
+    """The environment in which a lesson's kernel runs: "quick" on the built-in digits, else on MNIST.
 
-    Whatever the shell sets to change a run (COURSE_EPOCHS, ...) or to draw elsewhere (MPLBACKEND) is left out.
+    `train` is "full", "quick" or "recorded"; "" leaves the choice to the page's own switch. Whatever the shell sets to
+    change a run (COURSE_EPOCHS, ...) or to draw elsewhere (MPLBACKEND) is left out.
     """
     environment = {
         name: value
@@ -202,9 +203,8 @@ def kernel_environment(quick: bool) -> dict[str, str]:
         if name in INHERITED or not (name.startswith("COURSE_") or name == "MPLBACKEND")
     }
     environment |= {"TQDM_DISABLE": "1", **absolute_folders()}
-    if quick:
-        return environment | {"COURSE_QUICK": "1", "COURSE_DATA": "builtin"}
-    return environment | {"COURSE_DATA": environment.get("COURSE_DATA") or "mnist"}
+    data = "builtin" if train == "quick" else environment.get("COURSE_DATA") or "mnist"
+    return environment | {"COURSE_DATA": data} | ({"COURSE_TRAIN": train} if train else {})
 
 
 def _same_run(old: NotebookNode, new: NotebookNode) -> bool:
@@ -220,7 +220,7 @@ def _same_run(old: NotebookNode, new: NotebookNode) -> bool:
 
 def get_mnist() -> None:
     """Have MNIST in the cache before a kernel asks for it: what a download says does not belong into a notebook."""
-    if kernel_environment(quick=False)["COURSE_DATA"] == "mnist":
+    if kernel_environment()["COURSE_DATA"] == "mnist":
         mnist_files()
 
 
@@ -291,7 +291,7 @@ def _execute(notebook: NotebookNode, path: Path, variables: dict[str, str]) -> N
     client = NotebookClient(notebook, km=kernel, timeout=None, record_timing=False, **quiet)
     number = 0
     try:
-        environment = kernel_environment(quick=False) | variables
+        environment = kernel_environment() | variables
         with client.setup_kernel(cleanup_kc=True, cwd=str(path.parent), env=environment):
             for index, cell in enumerate(notebook.cells):
                 number += cell.cell_type == "code"

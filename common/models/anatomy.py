@@ -58,6 +58,7 @@ def summary(network: nn.Module, input_shape: tuple[int, ...] = (1, 28, 28)) -> s
 def layer_rows(network: nn.Module, input_shape: tuple[int, ...] = (1, 28, 28)) -> list[Layer]:
     """A row for each convolution, pooling and dense layer, in the order in which a forward pass meets them.
 
+    A layer is called as in torchsummary's table, which numbers every layer that is called, ReLU and the like too.
     For a chain of layers, with r the receptive field, j the jump, k the kernel and s the stride:
     r_out = r_in + (k - 1) * j_in and j_out = j_in * s, from r = j = 1 at the image
     (Araujo, Norris, Sim: "Computing Receptive Fields of Convolutional Neural Networks", Distill 2019).
@@ -65,7 +66,11 @@ def layer_rows(network: nn.Module, input_shape: tuple[int, ...] = (1, 28, 28)) -
     """
     network = copy.deepcopy(network).cpu().eval()
     rows: list[Layer] = []
-    field, jump, flattened_reach = 1, 1, 0
+    field, jump, flattened_reach, called = 1, 1, 0, 0
+
+    def count(*_) -> None:
+        nonlocal called
+        called += 1
 
     def add(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
         nonlocal field, jump, flattened_reach
@@ -93,7 +98,7 @@ def layer_rows(network: nn.Module, input_shape: tuple[int, ...] = (1, 28, 28)) -
         field, jump = field + kernel_reach * jump, jump * stride
         rows.append(
             Layer(
-                name=f"{type(module).__name__}-{len(rows) + 1}",
+                name=f"{type(module).__name__}-{called}",
                 shape=tuple(output.shape[1:]),
                 kernel=kernel,
                 stride=stride,
@@ -104,12 +109,13 @@ def layer_rows(network: nn.Module, input_shape: tuple[int, ...] = (1, 28, 28)) -
             )
         )
 
-    leaves = [module for module in network.modules() if not list(module.children())]
-    handles = [module.register_forward_hook(add) for module in leaves]
+    for module in network.modules():  # of a copy: nobody else meets these hooks
+        if module is not network and not isinstance(module, nn.Sequential | nn.ModuleList):
+            module.register_forward_hook(count)  # as torchsummary does
+        if not list(module.children()):
+            module.register_forward_hook(add)
     with torch.no_grad():
         network(torch.zeros(1, *input_shape))
-    for handle in handles:
-        handle.remove()
     return rows
 
 

@@ -17,11 +17,13 @@ from common import models
 from common.data.digits import Digits
 from common.models import anatomy
 from common.models.fingerprint import structure
-from common.recipe import ROOT, Augmentation, Options, Recipe, non_default_fields
+from common.recipe import ROOT, Augmentation, Options, Recipe, non_default_fields, overrides_between
 from common.records import schema
 from common.system.errors import UserError
 from common.system.files import write_atomically
+from common.system.streams import labelled
 from common.training import acceleration
+from common.training.loops import log_line
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,28 @@ def machine(device: torch.device) -> dict:
 
 def machine_line(device: torch.device, options: Options) -> str:
     """The machine as one line of a run's output."""
-    here = machine(device)
+    return labelled("machine", _told(machine(device) | {"precision": acceleration.precision(options, device)}))
+
+
+def head(recipe: Recipe, options: Options, digits: Digits, device: torch.device) -> str:
+    """What a run's numbers stand on, in three lines: the digits, the machine, and whether anything is trained."""
+    if options.recorded:
+        run = _shipped(load(recipe.step))
+        how = (
+            f"Recorded run: seed {run['seed']}, trained before ({_told(run)}); its weights and its history are loaded."
+        )
+    elif options.quick:
+        how = f"Quick run: {recipe.epochs} epochs over {len(digits.train_labels):,} images; its numbers mean little."
+    else:
+        how = f"Full run: {recipe.epochs} epochs over {len(digits.train_labels):,} images, seed {recipe.seed}."
+    return f"{digits}\n{machine_line(device, options)}\n{labelled('training', how)}"
+
+
+def _told(run: dict) -> str:
+    """A run's machine in one line."""
     return (
-        f"{'machine':<11}{here['device']}, {here['threads']} thread{'s' * (here['threads'] > 1)}, "
-        f"{acceleration.precision(options, device)}, "
-        f"{here['machine']}, torch {here['torch']}, Python {here['python']}"
+        f"{run['device']}, {run['threads']} thread{'s' * (run['threads'] > 1)}, {run['precision']}, "
+        f"{run['machine']}, torch {run['torch']}, Python {run['python']}"
     )
 
 
@@ -76,7 +95,13 @@ def fingerprint(recipe: Recipe, network: nn.Module | None = None) -> str:
 
 
 def make(recipe: Recipe, options: Options, model: nn.Module, digits: Digits, history: list[dict]) -> dict:
-    """The record of one run, in the form of the step's record: a list of runs, with an entry for each protocol."""
+    """The record of one run, in the form of the step's record: a list of runs, with an entry for each protocol.
+
+    Where nothing was trained it is the recorded run.
+    """
+    if options.recorded:
+        record = load(recipe.step)
+        return {**record, "runs": [_shipped(record)]}
     device, steps_per_epoch = next(model.parameters()).device, -(-len(digits.train_labels) // recipe.batch_size)
     chosen = getattr(model, "trained_with", None) or acceleration.choose(model, recipe, options, steps_per_epoch)
     how = {"precision": chosen.precision, "layers": chosen.layers, "compiled": chosen.compiled}
@@ -102,6 +127,33 @@ def make(recipe: Recipe, options: Options, model: nn.Module, digits: Digits, his
         },
         "runs": runs,
     }
+
+
+def restore(recipe: Recipe, model: nn.Module) -> list[dict]:
+    """The history of the recorded run whose weights the course keeps; these weights go into `model`.
+
+    It prints what `training.fit` printed when the run was trained. Raises UserError where there is no such run, or it
+    was one of another recipe or network: what it measured would say nothing about this one.
+    """
+    record = load(recipe.step)
+    run = _shipped(record)
+    if fingerprint(recipe, model) != record["fingerprint"]:
+        changed = overrides_between(recipe_of(recipe.step, record["recipe"]), recipe)
+        other = f"recipe, which has {changed}" if changed else "network"
+        raise UserError(f'The recorded run of {recipe.step} is not of this {other}; set TRAIN to "full" or "quick".')
+    model.load_state_dict(models.load_trained(recipe.step).state_dict())
+    for row in run["history"]:
+        print(log_line(row, recipe.epochs))
+    return run["history"]
+
+
+def _shipped(record: dict) -> dict:
+    """The held-out run of the record whose weights the course keeps. Raises UserError where it keeps none."""
+    seed = (record.get("weights") or {}).get("seed")
+    kept = [run for run in runs(record) if run["seed"] == seed]
+    if not kept:
+        raise UserError(f'The course keeps no trained weights of {record["step"]}; set TRAIN to "full".')
+    return kept[0]
 
 
 def write(path: Path, record: dict) -> Path:

@@ -30,6 +30,11 @@ def ipython():
     return package.get_ipython() if package else None
 
 
+def labelled(label: str, text: str) -> str:
+    """A line of output: a script's begins with its label, in a column of its own; a page reads as text."""
+    return text if in_notebook() else f"{label:<11}{text}"
+
+
 def set_up(output_error: type[Exception], reader_gone: type[Exception]) -> None:
     """Open what is missing, and have standard output raise these two instead of OSError.
 

@@ -564,8 +564,8 @@ plots.show(plots.curves(history, bound=99.19), options.out, "curves")
 
 # %%
 record = records.make(recipe, options, model, digits, history)
-print(records.verdict(targets, record, digits))
-records.save(options.out, record, model)
+print(records.verdict(targets, record))
+records.save(options, record, model)
 
 # %% [markdown]
 # A run depends on its **seed**, the number that the random weights, the order and the angles start from. Here are the

@@ -134,8 +134,8 @@ plots.show(plots.curves(history, bound=99.4), options.out, "curves")
 
 # %%
 record = records.make(recipe, options, model, digits, history)
-print(records.verdict(targets, record, digits))
-records.save(options.out, record, model)
+print(records.verdict(targets, record))
+records.save(options, record, model)
 
 # %% [markdown]
 # The recorded runs of the fix, and then those of step 2 as it was:

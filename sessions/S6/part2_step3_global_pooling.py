@@ -281,8 +281,8 @@ for quantity, value in (
 
 # %%
 record = records.make(recipe, options, model, digits, history)
-print(records.verdict(targets, record, digits))
-records.save(options.out, record, model)
+print(records.verdict(targets, record))
+records.save(options, record, model)
 
 # %% [markdown]
 # The recorded full runs on MNIST, one line for each seed:

@@ -705,8 +705,8 @@ plots.show(plots.curves(history, bound=99.65), options.out, "curves")
 
 # %%
 record = records.make(recipe, options, model, digits, history)
-print(records.verdict(targets, record, digits))
-records.save(options.out, record, model)
+print(records.verdict(targets, record))
+records.save(options, record, model)
 
 # %% [markdown]
 # The recorded runs on MNIST, trained on all 60,000 images and measured on the test images:

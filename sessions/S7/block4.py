@@ -723,8 +723,8 @@ plots.show(plots.curves(history, bound=99.5), options.out, "curves")
 
 # %%
 record = records.make(recipe, options, model, digits, history)
-print(records.verdict(targets, record, digits))
-records.save(options.out, record, model)
+print(records.verdict(targets, record))
+records.save(options, record, model)
 
 # %% [markdown]
 # And the same weights with one view of each image. The nine cost nine times the work, so whoever is in a hurry will

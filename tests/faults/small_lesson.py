@@ -36,4 +36,4 @@ model = models.build(recipe.step)
 
 # %%
 history = loops.fit(model, train_batches, test_batches, recipe, options, checkpoint)
-report.save(options.out, records.make(recipe, options, model, digits, history), model)
+report.save(options, records.make(recipe, options, model, digits, history), model)

@@ -230,7 +230,7 @@ def test_a_cell_that_is_interrupted_can_be_run_again_in_its_kernel(tmp_path, ful
         while (reply := client.get_shell_msg(timeout=60))["parent_header"].get("msg_id") != cell:
             pass
         assert reply["content"].get("ename") == "Interrupted", reply
-        code = code.replace("command_line(recipe)", 'command_line(recipe, ["--resume"])')
+        code = code.replace("command_line(recipe)", 'command_line(recipe, "full", ["--resume"])')
         assert client.execute(code, reply=True, timeout=120)["content"]["status"] == "ok"
     finally:
         client.stop_channels()

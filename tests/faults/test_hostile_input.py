@@ -444,7 +444,7 @@ variables = st.dictionaries(
 @given(arguments, variables)
 def test_command_lines_and_variables(given_arguments, given_variables):
     with result_or_sentence():
-        recipe, asked = command_line(RECIPE, given_arguments, given_variables)
+        recipe, asked = command_line(RECIPE, "full", given_arguments, given_variables)
         assert recipe.epochs >= 1 and recipe.batch_size >= 1
         assert asked.out.is_absolute()
 

@@ -383,6 +383,6 @@ def test_training_is_reused_only_from_a_study_that_left_its_checkpoint(tmp_path,
     (studied.parent / "record.json").write_text('{"runs": [{"threads": 3}]}')
     variables = notebooks._trained_already("S7/block3")
     assert variables["OMP_NUM_THREADS"] == "3"
-    recipe, options = command_line(Recipe("S7/block3", epochs=14, batch_size=64, lr=0.02), [], variables)
+    recipe, options = command_line(Recipe("S7/block3", epochs=14, batch_size=64, lr=0.02), "full", [], variables)
     assert (options.resume, options.protocol, recipe.seed) == (True, "both", 1)
     assert (tmp_path / "runs" / "S7" / "block3" / "checkpoint.pt").read_bytes() == b"a run"

@@ -5,10 +5,11 @@ import dataclasses
 import re
 
 import pytest
+import torch
 from made_up import record, run
 
-from common import models, records
-from common.recipe import Augmentation, Recipe
+from common import data, models, records
+from common.recipe import Augmentation, Options, Recipe
 from common.records import schema
 from common.system.errors import UserError
 
@@ -107,3 +108,25 @@ def test_runs_need_the_networks_size_and_their_data_and_a_search_needs_neither()
         schema.check({"runs": [run(1)]})
     with pytest.raises(ValueError, match=r"search\.0\.runs\.0: more images"):
         schema.check({"runs": [], "search": [{**trial, "runs": [{**TRIED, "correct": [11]}]}]})
+
+
+@pytest.mark.parametrize("step", ["S5/step1_first_network", "S6/part2_step2_strided", "S7/block3"])
+def test_a_recorded_run_is_the_one_whose_weights_are_kept(step, capsys, tmp_path):
+    record = records.load(step)
+    recipe = records.recipe_of(step, record["recipe"])
+    options = Options("builtin", None, "cpu", "held-out", "recorded", False, tmp_path)
+    model = models.build(step)
+    history = records.restore(recipe, model)
+    kept = models.load_trained(step).state_dict()
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in model.state_dict().items())
+    assert len(capsys.readouterr().out.splitlines()) == len(history) == recipe.epochs
+    assert history[-1]["test_correct"] == record["weights"]["test_correct"]
+    digits = data.load("builtin")
+    assert [run["seed"] for run in records.make(recipe, options, model, digits, history)["runs"]] == [
+        record["weights"]["seed"]
+    ]
+    assert "Recorded run: the weights and the history of seed 1" in records.head(
+        recipe, options, digits, torch.device("cpu")
+    )
+    with pytest.raises(UserError, match=r"not of this recipe, which has lr=0.5; set TRAIN to"):
+        records.restore(dataclasses.replace(recipe, lr=0.5), model)

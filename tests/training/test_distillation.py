@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def asked(tmp_path, monkeypatch):
     monkeypatch.setattr(distillation, "ROOT", tmp_path)
-    return Options("builtin", None, "cpu", "held-out", quick=True, resume=False, out=tmp_path, precision="float32")
+    return Options("builtin", None, "cpu", "held-out", "quick", resume=False, out=tmp_path, precision="float32")
 
 
 class Answers(torch.nn.Module):

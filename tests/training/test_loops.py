@@ -43,7 +43,7 @@ def loaders(digits, recipe=RECIPE):
 
 
 def options(out, resume=False, protocol="held-out", precision="float32"):
-    return Options("builtin", None, "cpu", protocol, quick=True, resume=resume, out=out, precision=precision)
+    return Options("builtin", None, "cpu", protocol, "quick", resume=resume, out=out, precision=precision)
 
 
 def saved_in(folder, recipe, digits, **more):
@@ -214,7 +214,7 @@ def test_a_validated_run_says_so(tmp_path):
     (run,) = records.make(recipe, asked, model, digits, history)["runs"]
     assert (run["protocol"], run["history"][-1]["test_total"]) == ("validation", 119)
     assert "119 validation images" in report.verdict(
-        (Target("test accuracy", ">=", 99),), records.make(recipe, asked, model, digits, history), digits
+        (Target("test accuracy", ">=", 99),), records.make(recipe, asked, model, digits, history)
     )
 
 

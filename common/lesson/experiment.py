@@ -1,0 +1,93 @@
+"""A small experiment on a page: one value of a recipe is changed, and both ways are trained for seconds."""
+
+import contextlib
+import dataclasses
+import io
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from common import models
+from common.data import Digits, InMemoryLoader
+from common.recipe import Options, Recipe, overrides_between, with_overrides
+from common.records import comparison
+from common.training import fit
+
+HELD_OUT = 5_000  # training images, the last ones: nothing is chosen by the test images
+
+
+def experiment(
+    recipe: Recipe,
+    options: Options,
+    digits: Digits,
+    device: torch.device,
+    change: str = "",
+    *,
+    prediction: float | None = None,
+    images: int = 2_000,
+    epochs: int = 5,
+    batch_size: int = 64,
+    seeds: tuple[int, ...] = (1, 2, 3),
+    network: Callable[[], nn.Module] | None = None,
+) -> comparison.Comparison:
+    """Train the recipe as it stands and with `change`, such as "lr=0.1", on a part of the digits, and print both.
+
+    Each seed trains both ways from the same first weights (where the networks are the same) in the same order of the
+    images. `network` builds another network for the changed side. Accuracies, in per cent, are of 5,000 training images
+    that are set aside. `prediction` is the reader's guess of the difference, in points. In a quick run the experiment
+    shrinks to one pass over 128 images.
+    """
+    if options.quick:
+        images, epochs = min(images, 128), 1
+    held_out = min(HELD_OUT, len(digits.train_labels) // 4)
+    some = slice(0, min(images, len(digits.train_labels) - held_out))
+    rest = slice(len(digits.train_labels) - held_out, None)
+    test = {"held-out": InMemoryLoader(digits.train_images[rest], digits.train_labels[rest], 1_000, device=device)}
+    small = dataclasses.replace(recipe, epochs=epochs, batch_size=batch_size)
+    options = dataclasses.replace(options, train="full", protocol="held-out")
+
+    def accuracy(recipe: Recipe, seed: int, build: Callable[[], nn.Module] | None) -> float:
+        torch.manual_seed(seed)
+        model = (build() if build else models.build(models.of(recipe))).to(device)
+        batches = InMemoryLoader(
+            digits.train_images[some],
+            digits.train_labels[some],
+            recipe.batch_size,
+            augmentation=recipe.augmentation,
+            shuffle=True,
+            seed=seed,
+            device=device,
+        )
+        with contextlib.redirect_stdout(io.StringIO()):
+            last = fit(model, batches, test, dataclasses.replace(recipe, seed=seed), options)[-1]
+        return 100 * last["test_correct"] / last["test_total"]
+
+    changed = with_overrides(small, change)
+    started = time.perf_counter()
+    sides = [{seed: accuracy(one, seed, build) for seed in seeds} for one, build in ((small, None), (changed, network))]
+    seconds = time.perf_counter() - started
+    found = comparison.paired(*sides)
+    names = ("as it is", overrides_between(small, changed) or "with the other network")
+    width = max(map(len, names))
+    for name, side in zip(names, sides, strict=True):
+        each = "".join(f"{value:8.2f}" for value in side.values())
+        print(
+            f"{name:<{width}}  seeds {', '.join(map(str, seeds))}:{each}   mean {statistics.fmean(side.values()):.2f} %"
+        )
+    print(
+        f"difference {found.difference:+.2f} points, 95 % interval {found.low:+.2f} to {found.high:+.2f} "
+        f"({found.seeds} pairs, one comparison)"
+    )
+    if prediction is None:
+        print("You made no prediction.")
+    else:
+        print(f"You predicted {prediction:+.2f}: {abs(prediction - found.difference):.2f} points away.")
+    trained = min(some.stop, len(digits.train_labels))
+    print(
+        f"Trained on {trained:,} images, {changed.epochs} epochs, batches of {changed.batch_size}; "
+        f"measured on {held_out:,} others of the training images; {seconds:.0f} seconds."
+    )
+    return found

@@ -1,0 +1,25 @@
+"""The course's figures, in one style. Each function returns a figure; `show` displays it or writes it as PNG."""
+
+from common.lesson.plots.curves import curves, error_curves
+from common.lesson.plots.images import confusion, grid, maps, mistakes, percent, probabilities
+from common.lesson.plots.networks import network, neurons, receptive_fields
+from common.lesson.plots.studies import frontier, ladder
+from common.lesson.plots.style import plt, show
+
+__all__ = [
+    "confusion",
+    "curves",
+    "error_curves",
+    "frontier",
+    "grid",
+    "ladder",
+    "maps",
+    "mistakes",
+    "network",
+    "neurons",
+    "percent",
+    "plt",
+    "probabilities",
+    "receptive_fields",
+    "show",
+]

@@ -1,0 +1,101 @@
+"""Pictures of digits, of what a network reads in them, and of the maps and kernels inside of it."""
+
+import numpy as np
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from common.lesson.plots.style import plt
+
+
+def grid(images: Tensor, captions: list[str], columns: int = 6, title: str = "", places: int = 1) -> Figure:
+    """Images [N, 28, 28] or [N, 1, 28, 28] with their captions, dark ink on white, `columns` in a row.
+
+    The grid has room for at least `places` images, also where there are fewer.
+    """
+    rows = -(-max(places, len(images)) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(1.45 * columns, 1.7 * rows + 0.3 * bool(title)), squeeze=False)
+    figure.suptitle(title)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for axis, image, caption in zip(axes.flat, images, captions, strict=False):
+        axis.imshow(image.reshape(28, 28).cpu().numpy())
+        axis.set_title(caption, fontsize="small")
+    return figure
+
+
+def mistakes(images: Tensor, labels: Tensor, log_probabilities: Tensor, count: int = 12) -> Figure:
+    """The misread images on which the network was surest, each with its label, what was read, and how probable.
+
+    `log_probabilities` is [N, classes]. There is always room for `count` images, so that a lesson's figure has the
+    same size in every run.
+    """
+    confidence, predictions = log_probabilities.exp().max(dim=1)
+    wrong = (predictions != labels).nonzero().flatten()
+    worst = wrong[confidence[wrong].argsort(descending=True, stable=True)][:count]
+    captions = [f"{labels[i]} as {predictions[i]}, {percent(float(confidence[i]))}" for i in worst]
+    return grid(images[worst], captions, title="surest mistakes", places=count)
+
+
+def confusion(labels: Tensor, predictions: Tensor) -> Figure:
+    """The confusion matrix: a row for what a digit is, a column for what it was read as.
+
+    The diagonal, thousands of correct answers, is left blank. `labels` and `predictions` are [N], from 0 to 9.
+    """
+    from sklearn.metrics import confusion_matrix
+
+    counts = confusion_matrix(labels.cpu(), predictions.cpu(), labels=range(10))
+    np.fill_diagonal(counts, 0)
+    figure, axis = plt.subplots(figsize=(5, 4.6))
+    axis.imshow(counts, cmap="Oranges")
+    for row, column in zip(*counts.nonzero(), strict=True):
+        dark = counts[row, column] > counts.max() / 2
+        axis.text(column, row, counts[row, column], ha="center", va="center", color="white" if dark else "black")
+    axis.set(title="mistakes", xlabel="read as", ylabel="is", xticks=range(10), yticks=range(10))
+    return figure
+
+
+def percent(probability: float) -> str:
+    """A probability in per cent, as many digits as it needs: what rounds to 100 % is not yet certain."""
+    if probability > 0.999:
+        return ">99.9 %"
+    return f"{100 * probability:.{1 if probability > 0.99 else 0}f} %"
+
+
+def probabilities(image: Tensor, log_probabilities: Tensor, label: int | None = None) -> Figure:
+    """A digit [28, 28] beside the ten probabilities that a network gives it; `log_probabilities` is [10].
+
+    The bar of the label, where there is one, has the accent colour.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(6.4, 2.4), width_ratios=(1, 2.2))
+    left.imshow(image.reshape(28, 28).cpu().numpy())
+    left.set_axis_off()
+    values = log_probabilities.exp().cpu().numpy()
+    right.bar(range(10), 100 * values, color=["#d95f02" if digit == label else "#1f77b4" for digit in range(10)])
+    right.set(xticks=range(10), xlabel="digit", ylabel="probability in %", ylim=(0, 112))
+    best = int(values.argmax())
+    right.annotate(percent(float(values[best])), (best, 100 * values[best]), ha="center", va="bottom")
+    return figure
+
+
+def maps(values: Tensor, captions: list[str], columns: int = 6, title: str = "", shared: bool = True) -> Figure:
+    """Feature maps or kernels [N, height, width] with one colour bar: blue is negative, white 0, red positive.
+
+    With `shared` all have one scale. Without it each has its own, the largest of its absolute values; the colour bar
+    then says so.
+    """
+    values = values.detach().float().cpu()
+    reach = values.abs().amax(dim=(1, 2)).clamp(min=1e-12)
+    rows = -(-len(values) // columns)
+    size = (1.3 * columns + 0.8, 1.5 * rows + 0.35 * bool(title))
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
+    figure.suptitle(title)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for axis, value, own, caption in zip(axes.flat, values, reach, captions, strict=False):
+        limit = float(reach.max() if shared else own)
+        drawn = axis.imshow(value.numpy() if shared else (value / limit).numpy(), cmap="RdBu_r")
+        drawn.set_clim(*((-limit, limit) if shared else (-1, 1)))
+        axis.set_title(caption, fontsize="small")
+    label = "value" if shared else "value / largest absolute value of its own picture"
+    figure.colorbar(drawn, ax=axes, label=label, shrink=0.9, aspect=30)
+    return figure

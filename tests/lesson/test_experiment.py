@@ -1,0 +1,39 @@
+"""A page's small experiment: both sides trained alike, on images apart from those that are measured."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from common import data
+from common.lesson import experiment
+from common.recipe import Options, Recipe
+
+RECIPE = Recipe("S7/block3", epochs=14, batch_size=64, lr=0.02)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def options(tmp_path):
+    return Options("builtin", None, "cpu", "held-out", "recorded", False, tmp_path, precision="float32")
+
+
+def test_the_same_recipe_on_both_sides_gives_no_difference_and_another_one_does(options, capsys):
+    digits = data.load("builtin")
+    sizes = {"images": 128, "epochs": 1, "seeds": (1, 2)}
+    same = experiment(RECIPE, options, digits, CPU, **sizes)
+    assert (same.difference, same.low, same.high) == (0, 0, 0)
+    other = experiment(RECIPE, options, digits, CPU, "lr=0.00001", prediction=-40.0, **sizes)
+    assert other.first == same.first
+    assert other.difference < 0
+    said = capsys.readouterr().out
+    assert "lr=1e-05" in said
+    assert "You made no prediction." in said
+    assert f"You predicted -40.00: {abs(-40 - other.difference):.2f} points away." in said
+    assert "Trained on 128 images, 1 epochs, batches of 64; measured on 359 others of the training images" in said
+    assert list(options.out.iterdir()) == []
+
+
+def test_a_quick_run_shrinks_it(options, capsys):
+    experiment(RECIPE, dataclasses.replace(options, train="quick"), data.load("builtin"), CPU, "lr=0.1", seeds=(1, 2))
+    assert "Trained on 128 images, 1 epochs" in capsys.readouterr().out

@@ -1,0 +1,107 @@
+"""What a lesson has for its reader: a switch, things to do, a quiz, and no number that the page does not show."""
+
+import json
+import re
+
+import jupytext
+import pytest
+
+from common.lesson.notebooks import lessons, read
+from common.recipe import ROOT
+
+REBUILT = [step for step in lessons() if step.startswith(("S5/", "S6/")) and "step4" not in step]
+
+# Numbers of other people, which no cell of a page can print.
+SOURCES = {
+    "S5/step1_first_network": {"99.21": "the source's accuracy on its training images"},
+}
+
+
+def cells(step):
+    return jupytext.reads(lessons()[step].read_text(encoding="utf-8"), fmt="py:percent").cells
+
+
+def prose(step):
+    return [cell.source for cell in cells(step) if cell.cell_type == "markdown"]
+
+
+def code(step):
+    return [cell.source for cell in cells(step) if cell.cell_type == "code"]
+
+
+@pytest.mark.parametrize("step", REBUILT)
+def test_the_first_cell_of_code_has_the_switch(step):
+    first = next(cell for cell in code(step))
+    assert re.search(r'^TRAIN = "recorded"  # .+', first, re.MULTILINE)
+    assert any("command_line(recipe, TRAIN)" in cell for cell in code(step))
+
+
+@pytest.mark.parametrize("step", REBUILT)
+def test_there_is_something_to_predict_to_write_and_to_try(step):
+    text, source = "\n".join(prose(step)), "\n".join(code(step))
+    assert len(re.findall(r"\*\*Predict first\.\*\*", text)) >= 1
+    assert re.search(r"^\w+ = exercises\.check\(", source, re.MULTILINE), "nothing that the student writes is used"
+    assert "experiment(" in source
+
+
+@pytest.mark.parametrize("step", REBUILT)
+def test_the_quiz_has_three_or_four_questions_with_folded_answers(step):
+    quiz = "\n\n".join(prose(step)).partition("## Quiz")[2].partition("\n## ")[0]
+    questions = re.findall(r"^\*\*Question \d+\.\*\* ", quiz, re.MULTILINE)
+    assert 3 <= len(questions) <= 4
+    assert len(re.findall(r"<details><summary>Answer</summary>\n\n.+?\n\n</details>", quiz, re.DOTALL)) == len(
+        questions
+    )
+    for part in re.split(r"^\*\*Question \d+\.\*\* ", quiz, flags=re.MULTILINE)[1:]:
+        assert re.findall(r"^- \*\*(\w)\*\* ", part, re.MULTILINE) in (list("abc"), list("abcd"))
+
+
+@pytest.mark.parametrize("step", REBUILT)
+def test_every_fold_is_closed_and_every_solution_belongs_to_a_check_and_has_a_hint(step):
+    text = "\n\n".join(prose(step))
+    assert text.count("<details>") == text.count("</details>")
+    checked = set(re.findall(r"exercises\.check\((\w+)", "\n".join(code(step))))
+    solved = re.findall(r"<summary>Solution</summary>.*?```python\n.*?^def (\w+)\(", text, re.DOTALL | re.MULTILINE)
+    assert set(solved) == checked
+    assert text.count("<summary>Hint</summary>") >= len(checked)
+
+
+NUMBER = re.compile(r"(?<![\w.,/#-])\d{1,3}(?:,\d{3})+(?:\.\d+)?(?![\w])|(?<![\w.,/#-])\d+(?:\.\d+)?(?![\w.]*\w)")
+
+
+def numbers(text):
+    return set(NUMBER.findall(text))
+
+
+def shown(step):
+    """Every number that the page's code or outputs hold, with and without thousands separators."""
+    notebook = read(lessons()[step].with_suffix(".ipynb"))
+    texts = []
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            texts.append(cell.source.replace("_", ""))
+            for output in cell.outputs:
+                texts.append(output.get("text", "") or json.dumps(output.get("data", {}).get("text/plain", "")))
+    found = set(re.findall(r"\d[\d,]*(?:\.\d+)?", "\n".join(texts)))
+    return {number.rstrip(",").replace(",", "") for number in found}
+
+
+@pytest.mark.parametrize("step", REBUILT)
+def test_every_number_in_the_text_is_one_that_the_page_shows(step):
+    """Those with a decimal point, and whole ones of 100 or more; a number of a record names it in a comment instead."""
+    known = shown(step) | set(SOURCES.get(step, {}))
+    unknown = []
+    for text in prose(step):
+        text = re.sub(r"[\d.,]+( %| points?| [a-z]+)?<!--.*?-->", "", text)
+        text = re.sub(r"```.*?```|`[^`]*`|\]\([^)]*\)|https?://\S+|\d+x\d+(x\d+)*", "", text, flags=re.DOTALL)
+        for number in sorted(numbers(text)):
+            plain = number.replace(",", "")
+            if ("." in plain or float(plain) >= 100) and plain not in known:
+                unknown.append(number)
+    assert unknown == []
+
+
+def test_the_list_of_sources_has_no_number_too_many():
+    for step, numbers_of in SOURCES.items():
+        assert all(number in "\n".join(prose(step)) for number in numbers_of)
+        assert (ROOT / "sessions" / f"{step}.py").exists()
