@@ -70,7 +70,7 @@ def experiment(
     sides = [{seed: accuracy(one, seed, build) for seed in seeds} for one, build in ((small, None), (changed, network))]
     seconds = time.perf_counter() - started
     found = comparison.paired(*sides)
-    names = ("as it is", overrides_between(small, changed) or "with the other network")
+    names = ("as it is", overrides_between(small, changed) or ("the other network" if network else "the same again"))
     width = max(map(len, names))
     for name, side in zip(names, sides, strict=True):
         each = "".join(f"{value:8.2f}" for value in side.values())

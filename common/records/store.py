@@ -62,9 +62,7 @@ def head(recipe: Recipe, options: Options, digits: Digits, device: torch.device)
     """What a run's numbers stand on, in three lines: the digits, the machine, and whether anything is trained."""
     if options.recorded:
         run = _shipped(load(recipe.step))
-        how = (
-            f"Recorded run: seed {run['seed']}, trained before ({_told(run)}); its weights and its history are loaded."
-        )
+        how = f"Recorded run: the weights and the history of seed {run['seed']}, trained before on {_told(run)}."
     elif options.quick:
         how = f"Quick run: {recipe.epochs} epochs over {len(digits.train_labels):,} images; its numbers mean little."
     else:
