@@ -296,7 +296,7 @@ def _parser(recipe: Recipe) -> argparse.ArgumentParser:
     add("--compile", **_switch("--compile"), help="compile the network where the run is long enough to gain by it")
     how = "full, quick (a small run on the built-in digits) or recorded (what a full run left, shown again)"
     add("--train", type=_one_of("--train", *TRAIN), metavar="HOW", help=f"{how}; default: full")
-    quick = _switch("--quick") | {"dest": "train", "type": _quick, "const": "quick", "default": None}
+    quick = _switch("--quick") | {"dest": "train", "type": _quick, "const": "1", "default": None}
     add("--quick", **quick, help="the same as --train quick")
     add("--resume", **_switch("--resume"), help="go on from the last checkpoint in the output folder")
     add("--out", type=_folder, metavar="DIR", help="where the results go (default: runs/STEP in the course's folder)")

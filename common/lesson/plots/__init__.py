@@ -1,10 +1,10 @@
 """The course's figures, in one style. Each function returns a figure; `show` displays it or writes it as PNG."""
 
+from common.lesson.plots.style import plt, show  # noqa: I001 - first of all: it chooses matplotlib's backend
 from common.lesson.plots.curves import curves, error_curves
 from common.lesson.plots.images import confusion, grid, maps, mistakes, percent, probabilities
 from common.lesson.plots.networks import network, neurons, receptive_fields
 from common.lesson.plots.studies import frontier, ladder
-from common.lesson.plots.style import plt, show
 
 __all__ = [
     "confusion",
