@@ -44,6 +44,7 @@
 # of any one layer.
 
 # %%
+TRAIN = "recorded"  # what a full run left; "full" trains as the recipe says, "quick" for seconds on a part
 try:
     from common.recipe import Augmentation, Recipe, Target, command_line
 except ModuleNotFoundError:
@@ -58,7 +59,7 @@ recipe = Recipe(
     lr_step=15,
     augmentation=Augmentation(rotation=7, crop_probability=0.1),
 )
-recipe, options = command_line(recipe)
+recipe, options = command_line(recipe, TRAIN)
 
 # %%
 targets = (
@@ -81,8 +82,7 @@ from common.lesson import check, plots
 device = training.choose_device(options.device)
 digits = data.load(options.data, options.limit, options.validate)
 checkpoint = training.Checkpoint(options, recipe, digits, device)
-print(digits)
-print(records.machine_line(device, options))
+print(records.head(recipe, options, digits, device))
 
 # %% [markdown]
 # ## The data
@@ -197,7 +197,7 @@ plots.show(plots.receptive_fields(digits.train_images[2], rows), options.out, "r
 # enough. Block 2 pools once and has six, and none of them adds more than 4. In front of the average a value of block
 # 1 sees 24x24 pixels and there are 2x2 of them; in block 2 it sees 22x22 and there are 6x6. Follow the squares in the
 # figure: the last step, the average over 36 positions, is by far the widest. Its field of 32x32 is larger than the
-# image. In block 1 it was 28x28 to the pixel, because nothing was padded. Here one convolution (Conv2d-5) is padded
+# image. In block 1 it was 28x28 to the pixel, because nothing was padded. Here one convolution (Conv2d-14) is padded
 # by one pixel on each side, at a jump of 2, so 2 pixels of nothing join on each of the four sides.
 #
 # An average forgets where on the map something was seen, and one over 36 positions forgets more than one over 4. That
@@ -233,7 +233,10 @@ print(f"none of the 8 behind the first 1x1:      {100 * kept**8:.1f} %")
 # chosen by the test images, and the result is the last epoch.
 
 # %%
-history = training.fit(model, train_batches, test_batches, recipe, options, checkpoint)
+if options.recorded:
+    history = records.restore(recipe, model)
+else:
+    history = training.fit(model, train_batches, test_batches, recipe, options, checkpoint)
 
 # %%
 plots.show(plots.curves(history, bound=99.4), options.out, "curves")
