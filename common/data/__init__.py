@@ -4,7 +4,7 @@ Read `loaders`, then `augmentation`; `digits` and `mnist_files` say where the im
 """
 
 from common.data.digits import Digits, builtin, load, mnist
-from common.data.loaders import MEAN, STD, DigitDataset, InMemoryLoader, classic_loader, image_transform
+from common.data.loaders import MEAN, STD, DigitDataset, InMemoryLoader, classic_loader, image_transform, normalise
 
 __all__ = [
     "MEAN",
@@ -17,4 +17,5 @@ __all__ = [
     "image_transform",
     "load",
     "mnist",
+    "normalise",
 ]

@@ -62,6 +62,11 @@ class DigitDataset(Dataset):
         return self.transform(self.decode(self.images[index])), self.labels[index]
 
 
+def normalise(images: Tensor) -> Tensor:
+    """Digits as bytes [N, 28, 28] in the form that the networks take: float [N, 1, 28, 28], mean 0, deviation 1."""
+    return images.unsqueeze(1).float().div_(255).sub_(MEAN).div_(STD)
+
+
 def image_transform(augmentation: Augmentation, side: int) -> transforms.Compose:
     """The sources' chain of torchvision transforms, from a PIL image to a normalised tensor [1, side, side]."""
     mode, shift, shear = InterpolationMode(augmentation.interpolation), augmentation.translation, augmentation.shear

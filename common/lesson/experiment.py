@@ -1,8 +1,6 @@
 """A small experiment on a page: one value of a recipe is changed, and both ways are trained for seconds."""
 
-import contextlib
 import dataclasses
-import io
 import statistics
 import time
 from collections.abc import Callable
@@ -14,7 +12,10 @@ from common import models
 from common.data import Digits, InMemoryLoader
 from common.recipe import Options, Recipe, overrides_between, with_overrides
 from common.records import comparison
-from common.training import fit
+from common.training import evaluate, train_epoch
+from common.training.acceleration import make_training_step
+from common.training.optimizers import make_optimizer, make_schedule, weight_ema
+from common.training.steps import nll_loss
 
 HELD_OUT = 5_000  # training images, the last ones: nothing is chosen by the test images
 
@@ -45,7 +46,7 @@ def experiment(
     held_out = min(HELD_OUT, len(digits.train_labels) // 4)
     some = slice(0, min(images, len(digits.train_labels) - held_out))
     rest = slice(len(digits.train_labels) - held_out, None)
-    test = {"held-out": InMemoryLoader(digits.train_images[rest], digits.train_labels[rest], 1_000, device=device)}
+    test = InMemoryLoader(digits.train_images[rest], digits.train_labels[rest], 1_000, device=device)
     small = dataclasses.replace(recipe, epochs=epochs, batch_size=batch_size)
     options = dataclasses.replace(options, train="full", protocol="held-out")
 
@@ -61,9 +62,13 @@ def experiment(
             seed=seed,
             device=device,
         )
-        with contextlib.redirect_stdout(io.StringIO()):
-            last = fit(model, batches, test, dataclasses.replace(recipe, seed=seed), options)[-1]
-        return 100 * last["test_correct"] / last["test_total"]
+        recipe = dataclasses.replace(recipe, seed=seed)
+        training_step = make_training_step(model, recipe, options, len(batches), nll_loss, None)
+        optimizer = make_optimizer(model, recipe, training_step.fused_optimizer)
+        schedule, ema = make_schedule(optimizer, recipe, len(batches)), weight_ema(model, recipe)
+        for _ in range(recipe.epochs):
+            train_epoch(model, batches, optimizer, training_step, schedule, ema)
+        return evaluate(ema.module if ema else model, test).accuracy
 
     changed = with_overrides(small, change)
     started = time.perf_counter()
