@@ -36,7 +36,7 @@ def slider(draw: Callable[[float], None], name: str, low: float, high: float, fi
         step=0.02,
         description=name,
         continuous_update=False,
-        readout_format=".3~g",
+        readout_format=".3g",
         style={"description_width": "initial"},
         layout={"width": "32em"},
     )

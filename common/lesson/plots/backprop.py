@@ -91,7 +91,7 @@ def widening(
     axis.axvline(limit, color="white", linestyle="--", label=f"left of here {rate:g} x curvature is below 2")
     axis.plot(x, y, color=PATH, marker="o", markersize=4, linewidth=1, label=f"learning rate {rate:g}")
     axis.plot(x[0], y[0], color=PATH, marker="s", markersize=8)
-    for step in range(1, 5):
+    for step in range(1, min(5, len(x))):
         axis.annotate(f"{step}", (x[step], y[step]), textcoords="offset points", xytext=(6, 3), color="white")
     axis.set(xlabel="mean of the hidden activations a_h1 and a_h2", ylabel="mean of the weights w5 and w6")
     axis.legend(loc="lower left", labelcolor="white")
