@@ -186,11 +186,13 @@ print(f"e     {first.e:.6g}")
 factors = first.a_o1 - T1, first.a_o1 * (1 - first.a_o1), first.a_h1
 de_dw5 = factors[0] * factors[1] * factors[2]
 print(" x ".join(f"{factor:.6f}" for factor in factors), f"= {de_dw5:.5f}")
+short = [round(factor, 4) for factor in factors]
+print(" x ".join(f"{factor:.4f}" for factor in short), f"= {short[0] * short[1] * short[2]:.5f}")
 
 # %% [markdown]
 # In words: the output is 0.106478 too high; at this point its sigmoid passes on 0.238662 of a change; and w5 is
-# multiplied by 0.506875. If w5 grows by a little, the error grows 0.01288 times as much. (Type it into a calculator, but
-# with all six digits: rounded to four, the factors give 0.01289.)
+# multiplied by 0.506875. If w5 grows by a little, the error grows 0.01288 times as much. Type it into a calculator. (The
+# second line shows what rounding does: with factors of four digits the last digit of the product is another one.)
 #
 # **Yours: the derivative for w8** (easy, 5 minutes). Find its path in the figure. Then write $\partial E / \partial
 # w_8$. `f` is what `forward` returns; you need `f.a_o2`, `f.a_h2` and the target `T2`.
