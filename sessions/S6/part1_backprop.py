@@ -94,7 +94,7 @@ START = (0.15, 0.20, 0.25, 0.30, 0.40, 0.45, 0.50, 0.55)  # w1 to w8
 
 first_layer = {(0, 0): "w1 = 0.15", (1, 0): "w2 = 0.20", (0, 1): "w3 = 0.25", (1, 1): "w4 = 0.30"}
 second_layer = {(0, 0): "w5 = 0.40", (1, 0): "w6 = 0.45", (0, 1): "w7 = 0.50", (1, 1): "w8 = 0.55"}
-names = [["i1\n0.05", "i2\n0.10"], ["h1", "h2"], ["o1", "o2"]]
+names = [["I1\n0.05", "I2\n0.10"], ["h1", "h2"], ["o1", "o2"]]
 plots.show(plots.neurons(names, [first_layer, second_layer]), options.out, "network")
 
 # %% [markdown]
@@ -177,7 +177,7 @@ print(f"e     {first.e:.6g}")
 #
 # $$
 # \frac{\partial E}{\partial w_5}
-# = \underbrace{(a_{o1} - t_1)}_{\text{of E by } a_{o1}}
+# = \underbrace{(a_{o1} - T_1)}_{\text{of E by } a_{o1}}
 # \cdot \underbrace{a_{o1} (1 - a_{o1})}_{\text{of } a_{o1} \text{ by } o_1}
 # \cdot \underbrace{a_{h1}}_{\text{of } o_1 \text{ by } w_5}
 # $$
@@ -228,14 +228,14 @@ de_dw8 = exercises.check(de_dw8, (first,), (forward(OTHER),), tolerance=1e-10)
 #
 # From w1 two paths lead to the error. Both begin with h1 and a_h1. Then one goes on over w5 to o1, the other over w7
 # to o2. **What comes along different paths is added.** With the derivatives for the net inputs of the outputs,
-# $\partial E / \partial o_1 = (a_{o1} - t_1)\, a_{o1} (1 - a_{o1})$ and its counterpart for $o_2$,
+# $\partial E / \partial o_1 = (a_{o1} - T_1)\, a_{o1} (1 - a_{o1})$ and its counterpart for $o_2$,
 #
 # $$
 # \frac{\partial E}{\partial a_{h1}}
 # = \frac{\partial E}{\partial o_1} \cdot w_5 + \frac{\partial E}{\partial o_2} \cdot w_7
 # $$
 #
-# The rest of the way is common to both paths: through the sigmoid of h1, and to the weight, which is multiplied by i1.
+# The rest of the way is common to both paths: through the sigmoid of h1, and to the weight, which is multiplied by I1.
 #
 # **Yours: the derivative for w1** (medium, 10 minutes). Write $\partial E / \partial w_1$, from `f` and the two weights
 # on the paths.
@@ -271,9 +271,9 @@ de_dw1 = exercises.check(de_dw1, (first, START[4], START[6]), (forward(OTHER), -
 #
 # ### All eight
 #
-# The product for o1 is a part of six derivatives. We compute it once and use it six times, and so with all that is
-# common to several paths. This is **back-propagation**: the chain rule from the error backward, layer by layer, where
-# each factor is computed once. In a network with millions of paths nothing else would be possible.
+# $\partial E / \partial o_1$ is a factor in six of the eight derivatives. We compute it once and use it six times. This
+# is **back-propagation**: the chain rule from the error backward, layer by layer, where each factor is computed once. A
+# network like that of S5 has far too many paths to compute each on its own.
 #
 # Your two functions stand in their places; the other six lines follow the same two patterns.
 
@@ -516,12 +516,12 @@ for rate, values in errors.items():
         print(f"learning rate {rate:>3}   after {steps:>5,} steps   {values[steps]:.3e}")
 
 # %% [markdown]
-# The rates differ by a factor of 20, the errors by a fifth. So this is most of it. But the longest steps are a little
-# better than the rule says, and the next section tells why.
+# The rates differ by a factor of 20, the errors by a fifth. So the rule explains nearly all of the order. But the
+# longest steps are a little better than it says. The next section tells why.
 #
 # ### One formula for all curves
 #
-# Near the goal o1 is small. There a_o1 - t1 is about o1/4, and the sigmoid's slope is about 1/4. So
+# Near the goal o1 is small. There a_o1 - T1 is about o1/4, and the sigmoid's slope is about 1/4. So
 # $\partial E / \partial w_5$ is about $a_{h1}\, o_1 / 16$, and $\partial E / \partial w_6$ about $a_{h2}\, o_1 / 16$.
 # The first layer hardly moves. Put one step of w5 and w6 into $o_1 = w_5 a_{h1} + w_6 a_{h2}$, and you get
 #
@@ -630,7 +630,7 @@ plots.show(plots.valley(output_1, paths, {10.0: 0.7, 50.0: 0.7, 200.0: 5.0}), op
 #   between 0 and 1, so E1 stays below 1/8. And far out the surface is flat.
 #
 # In a notebook that somebody has opened and run, a slider for the learning rate follows here. Find the rate that needs
-# one step, and the one from which on the path no longer ends on the floor.
+# one step, and the one above which the steps no longer get shorter.
 
 
 # %%
@@ -646,10 +646,9 @@ _ = slider(draw, "learning rate", low=1, high=500, first=31)
 # %%
 alone = [output_1(*pair)[1] for pair in train_two(200.0, recipe.epochs)][-100:]
 together = [forward(weights).e1 for weights in large_walks[200.0]][-100:]
-print(f"200 with w5 and w6 alone: E1 in the last hundred steps is between {min(alone):.5f} and {max(alone):.5f}")
-print(
-    f"200 with all eight weights: E1 in the last hundred steps is between {min(together):.5f} and {max(together):.5f}"
-)
+print("200, E1 in the last hundred steps")
+print(f"w5 and w6 alone     from {min(alone):.5f} to {max(alone):.5f}")
+print(f"all eight weights   at most {max(*together, FLOOR):.0e}")
 
 # %% [markdown]
 # ### 200: how the first layer saves the run
@@ -684,9 +683,10 @@ for step in (0, 1, 2, 5, 10, 17, 18, 30):
 # learning rate is below 2. From there on the steps fit into the valley, the formula holds again, and the run goes
 # down.
 #
-# Why to the left? If an output is too high, its weights are positive, and a smaller hidden activation makes it smaller.
-# If it is too low, its weights are negative, and a smaller activation makes it larger. Both times the first layer is
-# told to lower the activation. Far out w5 to w8 are large, so it is told so strongly.
+# Why to the left? If an output is too high in this run, its two weights are positive, and a smaller hidden activation
+# makes it smaller. If it is too low, its weights are negative, and a smaller activation makes it larger. Both times the
+# step lowers w1 to w4, and with them the activations. Far out w5 to w8 are large, and they are factors in the
+# derivatives of the first layer. So there its steps are long.
 #
 # The run ends with an error near 0, as the small rates do, but at quite different weights: compare w1 and w2 in the
 # last row with their start values. In this network a large learning rate did not only make training faster or break
@@ -706,14 +706,14 @@ print(f"in the {recipe.epochs - 1:,} steps after it no weight moves by more than
 
 # %% [markdown]
 # After one step the outputs are nearly 0, and so is the slope of their sigmoids. Such a neuron is **saturated**: the
-# error is as large as it can be, and the derivatives are almost 0. The curve is as flat as that of a training that has
+# error is almost as large as it can be, and the derivatives are almost 0. The curve is as flat as that of a training that has
 # arrived. **A flat error curve says that the steps have become tiny. It does not say that the error is small.**
 #
 # ### What the next step changes
 #
 # The limit of 62 belongs to this network at these weights. In a network with thousands of weights the curvature differs
-# from direction to direction, and the steepest direction sets the limit for all. Nobody works that out by hand: one
-# tries. From the next page on autograd does the derivatives, ReLU replaces the sigmoid in the hidden layers, and the
+# from direction to direction, and the direction with the largest one sets the limit for all. One does not work it
+# out by hand; one tries. From the next page on autograd does the derivatives, ReLU replaces the sigmoid in the hidden layers, and the
 # error is a cross entropy. Exercise 2 shows why.
 
 # %% [markdown]
