@@ -1,10 +1,9 @@
 # %% [markdown]
 # # S6 part 1: Work out eight derivatives by hand, and find out how long a step may be
 #
-# In S5 one line, `loss.backward()`, found 593,200 derivatives, and we took them on trust. Here we find eight
-# ourselves, in a network small enough for a pocket calculator: two inputs, two hidden neurons, two outputs, eight
-# weights. Then we train it, and ask the question that no formula in a library answers: how large may the learning
-# rate be?
+# In S5 one line, `loss.backward()`, found 593,200 derivatives, and we took them on trust. Here we find eight ourselves,
+# in a network small enough for a pocket calculator: two inputs, two hidden neurons, two outputs, eight weights. Then we
+# train it and ask: how large may the learning rate be?
 #
 # This page retells the published solution of a student, a spreadsheet. We call it *the source*. It draws the error for
 # learning rates from 0.1 to 2.0, and there a larger rate is always better. We go on to 10, 50 and 200.
@@ -24,16 +23,16 @@
 # seconds. Nothing is random here: on your machine every number must come out as printed.
 #
 # *Before this*: [S5](../S5/step1_first_network.ipynb), the first network. *After this*:
-# [part 2, step 1](part2_step1_dense_head.ipynb). The [map of the steps](../../README.md#the-map-of-the-steps) shows
-# the whole way. In the cloud: [Colab](https://colab.research.google.com/github/) opens a notebook from your copy of
-# the repository; the [notes on it](../../docs/machines.md#on-colab) have the two lines that install the course there.
+# [part 2, step 1](part2_step1_dense_head.ipynb). The [map of the steps](../../README.md#the-map-of-the-steps) shows the
+# whole way. In the cloud: [Colab](https://colab.research.google.com/github/) opens a notebook from your copy of the
+# repository; the [notes on it](../../docs/machines.md#on-colab) have the two lines that install the course there.
 
 # %% [markdown]
 # ## Target
 #
 # | what | target | why this number |
 # |---|---|---|
-# | derivatives that equal PyTorch's to 1e-12 | 8, all | 64-bit numbers carry 16 digits: a wrong term shows at once, and a difference below 1e-12 is rounding |
+# | derivatives that equal PyTorch's to 1e-12 | 8, all | 64-bit numbers carry 16 digits: a difference below 1e-12 is rounding |
 # | steps after which all weights equal PyTorch's to 1e-12 | 10 | a wrong sign or a wrong learning rate would show in the first step |
 # | the source's learning rates whose error falls at *every* step, down to 1e-18 | 6, all | a derivative promises only that a *short enough* step leads downhill |
 #
@@ -98,9 +97,9 @@ names = [["I1\n0.05", "I2\n0.10"], ["h1", "h2"], ["o1", "o2"]]
 plots.show(plots.neurons(names, [first_layer, second_layer]), options.out, "network")
 
 # %% [markdown]
-# Read it from left to right. In the code, `h1` is the net input of the first hidden neuron and `a_h1` its activation;
-# `o1` and `a_o1` are those of the first output. The error E is half the squared distance to the target, summed over
-# the two outputs. The half cancels a 2 when we differentiate.
+# In the code, `h1` is the net input of the first hidden neuron and `a_h1` its activation; `o1` and `a_o1` are those of
+# the first output. The error E is half the squared distance to the target, summed over the two outputs. The half
+# cancels a 2 when we differentiate.
 
 
 # %%
@@ -168,7 +167,7 @@ print(f"e     {first.e:.6g}")
 # = \sigma(x)\,\bigl(1 - \sigma(x)\bigr)
 # $$
 #
-# It is at most 1/4, for an activation of one half. It is nearly 0 for an activation near 0 or near 1. Remember both.
+# It is at most 1/4, for an activation of one half. It is nearly 0 for an activation near 0 or near 1.
 #
 # ### One path: w5
 #
@@ -190,12 +189,12 @@ short = [round(factor, 4) for factor in factors]
 print(" x ".join(f"{factor:.4f}" for factor in short), f"= {short[0] * short[1] * short[2]:.5f}")
 
 # %% [markdown]
-# In words: the output is 0.106478 too high; at this point its sigmoid passes on 0.238662 of a change; and w5 is
-# multiplied by 0.506875. If w5 grows by a little, the error grows 0.01288 times as much. Type it into a calculator. (The
-# second line shows what rounding does: with factors of four digits the last digit of the product is another one.)
+# In words: the output is 0.106478 too high, its sigmoid passes on 0.238662 of a change, and w5 is multiplied by
+# 0.506875. If w5 grows by a little, the error grows 0.01288 times as much. (The second line shows what rounding does:
+# with factors of four digits the last digit of the product is another one.)
 #
-# **Yours: the derivative for w8** (easy, 5 minutes). Find its path in the figure. Then write $\partial E / \partial
-# w_8$. `f` is what `forward` returns; you need `f.a_o2`, `f.a_h2` and the target `T2`.
+# **Yours: the derivative for w8** (easy, 5 minutes). Find its path in the figure. Then write
+# $\partial E / \partial w_8$. `f` is what `forward` returns; you need `f.a_o2`, `f.a_h2` and the target `T2`.
 
 
 # %%
@@ -226,8 +225,8 @@ de_dw8 = exercises.check(de_dw8, (first,), (forward(OTHER),), tolerance=1e-10)
 #
 # ### Two paths: w1
 #
-# From w1 two paths lead to the error. Both begin with h1 and a_h1. Then one goes on over w5 to o1, the other over w7
-# to o2. **What comes along different paths is added.** With the derivatives for the net inputs of the outputs,
+# From w1 two paths lead to the error. Both begin with h1 and a_h1. Then one goes on over w5 to o1, the other over w7 to
+# o2. **What comes along different paths is added.** With the derivatives for the net inputs of the outputs,
 # $\partial E / \partial o_1 = (a_{o1} - T_1)\, a_{o1} (1 - a_{o1})$ and its counterpart for $o_2$,
 #
 # $$
@@ -252,8 +251,8 @@ de_dw1 = exercises.check(de_dw1, (first, START[4], START[6]), (forward(OTHER), -
 # %% [markdown]
 # <details><summary>Hint</summary>
 #
-# Write the sum over the two paths first. Then multiply it by two more factors: the slope of h1's sigmoid, which
-# depends on `f.a_h1`, and the input `I1`.
+# Write the sum over the two paths first. Then multiply it by two more factors: the slope of h1's sigmoid, which depends
+# on `f.a_h1`, and the input `I1`.
 #
 # </details>
 #
@@ -275,7 +274,7 @@ de_dw1 = exercises.check(de_dw1, (first, START[4], START[6]), (forward(OTHER), -
 # is **back-propagation**: the chain rule from the error backward, layer by layer, where each factor is computed once. A
 # network like that of S5 has far too many paths to compute each on its own.
 #
-# Your two functions stand in their places; the other six lines follow the same two patterns.
+# Your two functions stand in their places. The other six derivatives follow the same two patterns.
 
 
 # %%
@@ -294,9 +293,9 @@ def derivatives(weights):
 
 
 # %% [markdown]
-# Now the comparison. PyTorch's **autograd** records what is computed with a tensor, and goes back along that record
-# by the chain rule. It knows none of our formulas. We give it the same network as two 2x2 matrices, in 64-bit numbers
-# (`float64`): the usual 32-bit ones carry 7 digits only.
+# Now the comparison. PyTorch's **autograd** records what is computed with a tensor, and goes back along that record by
+# the chain rule. We give it the same network as two 2x2 matrices, in 64-bit numbers (`float64`): the usual 32-bit ones
+# carry 7 digits only.
 #
 # **Predict first.** Which is larger, the derivative for w5 or the one for w1? By what factor, roughly? You have all you
 # need: two paths lead back to w1, each over a weight of about one half; then come the slope of a sigmoid and an input.
@@ -405,9 +404,9 @@ def error_table(errors):
 error_table(errors)
 
 # %% [markdown]
-# (2.475e-05 means 2.475 divided by 10 five times.) On the left all six curves fall, the larger the learning rate the faster, and they do
-# not cross. On the right, with a logarithmic axis, each becomes a straight line. There every step multiplies the error
-# by the same factor.
+# (2.475e-05 means 2.475 divided by 10 five times.) On the left all six curves fall, the larger the learning rate the
+# faster, and they do not cross. On the right, with a logarithmic axis, each becomes a straight line. There every step
+# multiplies the error by the same factor.
 #
 # ### Experiment: another learning rate, other start weights
 #
@@ -439,9 +438,9 @@ elif found is not None:
 # <details><summary>What came out here, and why</summary>
 #
 # With 4.0 it takes 36 steps, about half of 73: steps of twice the length, half as many of them. From doubled start
-# weights with 2.0 it takes 83, only 10 more. The net inputs o1 and o2 are about twice as large, so the error is
-# nearly four times as large. Each step leaves about 87 % of the error, and ten such steps leave about a quarter: they
-# make good the factor of four. There is no interval beside these numbers, because nothing is random.
+# weights with 2.0 it takes 83, only 10 more. The net inputs o1 and o2 are about twice as large, so the error is nearly
+# four times as large. Each step leaves about 87 % of the error, and ten such steps leave about a quarter: they make
+# good the factor of four. There is no interval beside these numbers, because nothing is random.
 #
 # </details>
 
@@ -461,9 +460,9 @@ for target, value in zip(targets, measured, strict=True):
     print(labelled("this run", f"{records.target_text(target):<56}{value:>3}  {outcome}"))
 
 # %% [markdown]
-# All three are met. The source gives its six curves and no number, and its curves come out of our derivatives. The run
-# leaves every column of the spreadsheet, for each of its thousand steps at a learning rate of 0.5, in a file that
-# spreadsheet programs open:
+# All three are met. The source gives its six curves and no number, and its curves come out of our derivatives. Every
+# column of the spreadsheet, for the thousand steps at a learning rate of 0.5, is now in a file that spreadsheet
+# programs open:
 
 # %%
 columns = ["step", *(f"w{number}" for number in range(1, 9)), *Forward._fields]
@@ -476,8 +475,7 @@ print(labelled("written", f"steps.csv is in {shown}"))
 # %% [markdown]
 # ## The mistakes
 #
-# On its one example the trained network has no error worth printing. What does it say about inputs that it has never
-# met?
+# On its one example the trained network has no error worth printing. So we ask it about others.
 #
 # **Predict first.** What will its outputs be for the inputs 1 and 1? And for 10 and -10?
 #
@@ -535,8 +533,8 @@ for rate, values in errors.items():
 # step. At the start it is (0.5069² + 0.5106²) / 16 = 0.0324. The error goes with the square of o1 and o2, so a step
 # multiplies it by $(1 - \eta \lambda)^2$. What follows depends on $\eta \lambda$ alone:
 #
-# - **Far below 1**: the factor is about $e^{-2 \eta \lambda}$, so only learning rate times steps counts. But $1 - x$
-#   is always a little less than $e^{-x}$. With a learning rate of 2.0 this makes the fifth.
+# - **Far below 1**: the factor is about $e^{-2 \eta \lambda}$, so only learning rate times steps counts. But $1 - x$ is
+#   always a little less than $e^{-x}$. With a learning rate of 2.0 this makes the fifth.
 # - **1**, a learning rate of about 31: a single step leads to the goal, as far as the formula is exact.
 # - **Between 1 and 2**: the step goes beyond the goal, it **overshoots**, but it ends nearer to it than it began.
 # - **Above 2**, a learning rate above 62: the step ends farther away than it began.
@@ -549,8 +547,8 @@ for rate, values in errors.items():
 # <details><summary>Answer</summary>
 #
 # 10, 31, 50 and, against the formula, also 200. The first three are ahead of 2.0 from the first step on. 200 first
-# jumps up, and begins to fall steadily after about 17 steps. 2,000 jumps up and stays there. The rest of the page explains the last
-# two.
+# jumps up, and begins to fall steadily after about 17 steps. 2,000 jumps up and stays there. The rest of the page
+# explains the last two.
 #
 # </details>
 
@@ -573,8 +571,8 @@ first_hundred = {rate: values[:101] for rate, values in large_errors.items()}
 plots.show(plots.error_curves(first_hundred, 40, FLOOR), options.out, "large_rates")
 
 # %% [markdown]
-# First the formula against the measurement. The table takes the factor of one step at the first error below 1e-4, for
-# all eleven learning rates.
+# First the formula against the measurement: by what factor does one step change the error? The table takes, for all
+# eleven learning rates, the first error below 1e-4.
 
 # %%
 print("learning rate   at step   rate x curvature   (1 - that) squared   measured factor")
@@ -589,9 +587,9 @@ for rate, walk_of_rate in {**walks, **large_walks}.items():
         print(f"{rate:>13,g} {step:>9}   {product:>16.4f}   {predicted:>18.4f}   {found:>15.4f}")
 
 # %% [markdown]
-# One line of algebra predicts the slopes of ten curves. At 10 a step leaves 46 % of the error. At 50 it leaves 37 %:
-# it overshoots each time and is still faster. At 200 the product was 6.471 at the start, and at the end it is 1.775.
-# The curvature has changed. Let us look at the surface.
+# One line of algebra predicts the slopes of ten curves. At 10 a step leaves 46 % of the error. At 50 it leaves 37 %: it
+# overshoots each time and is still faster. At 200 the product was 6.471 at the start, and at the end it is 1.775. The
+# curvature has changed.
 #
 # ### The surface of the error over two weights
 #
@@ -653,9 +651,8 @@ print(f"all eight weights   at most {max(*together, FLOOR):.0e}")
 # %% [markdown]
 # ### 200: how the first layer saves the run
 #
-# With all eight weights it arrives. So the first layer must have a part in it. The next figure shows this run again, now
-# over the mean activation of the two hidden neurons, from left to right, and the mean of w5 and w6, upward. (The two
-# activations differ by at most 0.0037 in this run, so the mean stands for both.)
+# With all eight weights it arrives. The next figure shows this run over two other quantities: the mean of the two
+# hidden activations, and the mean of w5 and w6. (The two activations differ by at most 0.0037 in this run.)
 
 
 # %%
@@ -678,10 +675,9 @@ for step in (0, 1, 2, 5, 10, 17, 18, 30):
         print(f"{step:>4}  {f.a_h1:.3f}    {200 * curvature(f):>16.3f}   {weights}")
 
 # %% [markdown]
-# The path jumps up and down across the valley, and with each jump it moves to the left. There the valley gets wider: the
-# hidden activations fall from 0.507 to 0.266, and the curvature falls with their square. At step 18 its product with the
-# learning rate is below 2. From there on the steps fit into the valley, the formula holds again, and the run goes
-# down.
+# The path jumps up and down across the valley, and with each jump it moves to the left. There the valley gets wider:
+# the hidden activations fall from 0.507 to 0.266, and the curvature falls with their square. At step 18 its product
+# with the learning rate is below 2. From there on the formula holds again, and the run goes down.
 #
 # Why to the left? If an output is too high in this run, its two weights are positive, and a smaller hidden activation
 # makes it smaller. If it is too low, its weights are negative, and a smaller activation makes it larger. Both times the
@@ -689,9 +685,8 @@ for step in (0, 1, 2, 5, 10, 17, 18, 30):
 # derivatives of the first layer. So there its steps are long.
 #
 # The run ends with an error near 0, as the small rates do, but at quite different weights: compare w1 and w2 in the
-# last row with their start values. In this network a large learning rate did not only make training faster or break
-# it. It also selected a solution: one where the valley is wide enough. Large networks have been seen to do the same;
-# the paper on it calls it
+# last row with their start values. So in this network a large learning rate also selected a solution: one where the
+# valley is wide enough. The same has been observed in large networks, and called
 # [the catapult mechanism](https://arxiv.org/abs/2003.02218).
 #
 # ### 2,000: thrown out for good
@@ -706,15 +701,15 @@ print(f"in the {recipe.epochs - 1:,} steps after it no weight moves by more than
 
 # %% [markdown]
 # After one step the outputs are nearly 0, and so is the slope of their sigmoids. Such a neuron is **saturated**: the
-# error is almost as large as it can be, and the derivatives are almost 0. The curve is as flat as that of a training that has
-# arrived. **A flat error curve says that the steps have become tiny. It does not say that the error is small.**
+# error is almost as large as it can be, and the derivatives are almost 0. **A flat error curve says that the steps have
+# become tiny. It does not say that the error is small.**
 #
 # ### What the next step changes
 #
 # The limit of 62 belongs to this network at these weights. In a network with thousands of weights the curvature differs
-# from direction to direction, and the direction with the largest one sets the limit for all. One does not work it
-# out by hand; one tries. From the next page on autograd does the derivatives, ReLU replaces the sigmoid in the hidden layers, and the
-# error is a cross entropy. Exercise 2 shows why.
+# from direction to direction, and the direction with the largest one sets the limit for all. One does not work it out
+# by hand; one tries. From the next page on autograd does the derivatives, ReLU replaces the sigmoid in the hidden
+# layers, and the error is a cross entropy. Exercise 2 shows why.
 
 # %% [markdown]
 # ## Exercises
@@ -769,8 +764,8 @@ print(f"for the network of S5 it would take {2 * 593_200:,}, before the first st
 # %% [markdown]
 # **Exercise 2: an error that does not saturate** (medium, 15 minutes). For one output with the target t, the cross
 # entropy is $E = -t \ln a - (1 - t) \ln (1 - a)$, with $a = \sigma(o)$. Derive $\partial E / \partial o$ and write it
-# as a function of a and t. The result is shorter than that of the squared error. The cell then uses it: it goes on
-# from the saturated weights of the run with 2,000, with a learning rate of 0.5.
+# as a function of a and t. The result is shorter than that of the squared error. The cell then uses it: it goes on from
+# the saturated weights of the run with 2,000, with a learning rate of 0.5.
 
 
 # %%
@@ -798,8 +793,8 @@ for name, slope_at in (("squared error", squared_error_slope), ("cross entropy",
 # %% [markdown]
 # <details><summary>Hint</summary>
 #
-# Find $\partial E / \partial a$ first and bring it over one denominator, $a (1 - a)$. Then multiply by the slope of
-# the sigmoid.
+# Find $\partial E / \partial a$ first and bring it over one denominator, $a (1 - a)$. Then multiply by the slope of the
+# sigmoid.
 #
 # </details>
 #
@@ -842,8 +837,8 @@ for name, slope_at in (("squared error", squared_error_slope), ("cross entropy",
 #
 # <details><summary>Answer</summary>
 #
-# **c.** From a_h1 one path leads to each output. Not a: this is right for a weight of the second layer. Not b: this
-# was right with two outputs. Not d: w1 reaches h1 only, and not h2.
+# **c.** From a_h1 one path leads to each output. Not a: this is right for a weight of the second layer. Not b: this was
+# right with two outputs. Not d: w1 reaches h1 only, and not h2.
 #
 # </details>
 #
@@ -868,8 +863,8 @@ for name, slope_at in (("squared error", squared_error_slope), ("cross entropy",
 #
 # <details><summary>Answer</summary>
 #
-# **b.** Not a: the run with 2,000 was flat at the largest error that there is. Not c: in that run the learning rate was
-# much too large, and saturation made the derivatives almost 0.
+# **b.** Not a: the run with 2,000 was flat at almost the largest error that there is. Not c: in that run the learning
+# rate was much too large, and saturation made the derivatives almost 0.
 #
 # </details>
 
@@ -880,9 +875,9 @@ for name, slope_at in (("squared error", squared_error_slope), ("cross entropy",
 #    0.0141814.
 # 2. A derivative is a product along a path, and a sum over the paths. All eight equal autograd's to 1e-12. That of w1
 #    is 41 times smaller than that of w5.
-# 3. Ten steps at 0.5 take a quarter off the error. The source's six curves fall at every step. Doubling the rate
-#    halves the number of steps, nearly.
-# 4. Near the goal a step multiplies the error by $(1 - \eta \lambda)^2$. The curvature $\lambda$ is 0.0324 at the start:
-#    31 is the best rate, and above 62 steps lead away.
+# 3. Ten steps at 0.5 take a quarter off the error. The source's six curves fall at every step. Doubling the rate halves
+#    the number of steps, nearly.
+# 4. Near the goal a step multiplies the error by $(1 - \eta \lambda)^2$. The curvature $\lambda$ is 0.0324 at the
+#    start: 31 is the best rate, and above 62 steps lead away.
 # 5. At 10 the run walks down, at 50 it overshoots and still falls. At 200 it is thrown out, until the first layer has
 #    made the valley wide enough. At 2,000 it saturates and stays.
