@@ -1,7 +1,8 @@
-"""What only a lesson's page needs: figures, exercises, small experiments, and the notebook made from its script."""
+"""What only a page needs: figures, exercises, small experiments, sliders, and the notebook made from its script."""
 
 from common.lesson import plots
 from common.lesson.exercises import Exercises, check
 from common.lesson.experiment import experiment
+from common.lesson.sliders import slider
 
-__all__ = ["Exercises", "check", "experiment", "plots"]
+__all__ = ["Exercises", "check", "experiment", "plots", "slider"]

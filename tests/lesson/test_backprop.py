@@ -126,6 +126,8 @@ def test_the_run_meets_its_targets_and_leaves_its_files(lesson, out):
         "error_curves.png",
         "large_rates.png",
         "network.png",
+        "valley.png",
+        "widening.png",
     ]
     with (out / "steps.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -134,17 +136,117 @@ def test_the_run_meets_its_targets_and_leaves_its_files(lesson, out):
     assert tuple(float(rows[1000][f"w{number}"]) for number in range(1, 9)) == lesson.walk[1000]
 
 
-def test_quick_prints_the_same_and_few_steps_do_no_harm(lesson, tmp_path, capsys):
+@pytest.mark.parametrize("how", ["quick", "recorded"])
+def test_every_way_of_training_prints_the_same_but_for_its_name(lesson, tmp_path, capsys, how):
     printed = []
-    for mode in [], ["--quick"]:
-        run(tmp_path, *mode)
-        printed.append(capsys.readouterr().out)
+    for train in "full", how:
+        run(tmp_path, f"--train={train}")
+        printed.append(capsys.readouterr().out.replace(f"training   {train.capitalize()} run: ", "training   "))
     assert printed[0] == printed[1]
+    assert "training   1,000 steps" in printed[0]
+
+
+def test_few_steps_do_no_harm(tmp_path, capsys):
     run(tmp_path, "--epochs", "1")
     assert "steps that equal PyTorch's >= 1 " in capsys.readouterr().out
 
 
+def test_wrong_derivatives_are_told_and_not_used(lesson, capsys):
+    """Answers that are wrong by less than the smallest derivative, too."""
+    f = lesson.forward(lesson.START)
+
+    def de_dw8(f):
+        return (f.a_o2 - 0.5) * f.a_o2 * (1 - f.a_o2) * f.a_h1  # the wrong hidden neuron
+
+    def de_dw1(f, w5, w7):
+        return (f.a_o1 - 0.5) * f.a_o1 * (1 - f.a_o1) * w5 * f.a_h1 * (1 - f.a_h1) * 0.05  # one path of two
+
+    w5, w7 = lesson.START[4], lesson.START[6]
+    for wrong, case, right in (
+        (de_dw8, (f,), lesson.derivatives(lesson.START)[7]),
+        (de_dw1, (f, w5, w7), lesson.derivatives(lesson.START)[0]),
+    ):
+        wrong.__globals__.setdefault("T1", 0.5), wrong.__globals__.setdefault("T2", 0.5)
+        wrong.__globals__.setdefault("I1", 0.05)
+        used = lesson.exercises.check(wrong, case, tolerance=1e-10)
+        assert "not yet" in capsys.readouterr().out
+        assert used(*case) == pytest.approx(right, rel=1e-12)
+
+
 # What the text says.
+
+
+def test_the_derivative_multiplied_out(lesson):
+    assert [round(factor, 6) for factor in lesson.factors] == [0.106478, 0.238662, 0.506875]
+    assert round(lesson.de_dw5, 5) == 0.01288
+    assert lesson.de_dw5 == pytest.approx(lesson.derivatives(lesson.START)[4], rel=1e-12)
+    assert round(0.1065 * 0.2387 * 0.5069, 5) == 0.01289  # "rounded to four"
+    assert round(0.40 - 0.5 * 0.01288, 5) == 0.39356 == round(lesson.walk[1][4], 5)
+
+
+def test_w1_is_forty_times_smaller_for_the_reasons_given(lesson):
+    f, slopes = lesson.forward(lesson.START), lesson.derivatives(lesson.START)
+    arrives = slopes[0] / (f.a_h1 * (1 - f.a_h1) * 0.05)
+    assert arrives == pytest.approx(slopes[4] / f.a_h1, rel=0.01)  # "together as much as arrives at o1"
+    assert round(slopes[4] / slopes[0]) == 41
+
+
+def test_ten_steps_take_a_quarter_and_the_second_layer_does_it(lesson):
+    assert 1 - lesson.forward(lesson.walk[10]).e / lesson.forward(lesson.START).e == pytest.approx(0.25, abs=0.01)
+    moved = [before - after for before, after in zip(lesson.START, lesson.walk[10], strict=True)]
+    assert round(moved[4] / moved[0]) == 43
+
+
+def test_the_experiment_gives_what_its_fold_says(lesson):
+    twice = tuple(2 * weight for weight in lesson.START)
+    walks = [lesson.train(2.0), lesson.train(4.0), lesson.train(2.0, start=twice)]
+    assert [lesson.steps_to(1e-6, walk) for walk in walks] == [73, 36, 83]
+    assert 3.5 < lesson.forward(twice).e / lesson.forward(lesson.START).e < 4
+    assert round((1 - 2 * lesson.curvature(lesson.forward(lesson.START))) ** 2, 2) == 0.87
+
+
+def test_what_it_never_met_hardly_matters(lesson):
+    assert all(abs(lesson.walk[-1][k] + lesson.walk[-1][k + 1]) < 0.001 for k in (4, 6))  # one cancels the other
+
+
+def test_two_weights_alone_lie_on_a_valley(lesson):
+    for rate in (10, 50):
+        net = [lesson.output_1(*pair)[0] for pair in lesson.train_two(rate, 30)]
+        factor = 1 - rate * lesson.curvature(lesson.forward(lesson.START))
+        assert net[-1] / net[-2] == pytest.approx(factor, rel=1e-3)
+    assert min(e for _, e in (lesson.output_1(*pair) for pair in lesson.train_two(200, 1000)[1:])) > 1e-6
+    far = [lesson.output_1(*pair)[1] for pair in lesson.train_two(200, 1000)[-100:]]
+    assert max(far) > 0.1
+
+
+def test_the_sliders_two_rates_are_those_of_the_formula(lesson):
+    """One step at 31; from 62 on the path ends no longer on the floor."""
+
+    def ends(rate, steps):
+        return lesson.output_1(*lesson.train_two(rate, steps)[-1])[1]
+
+    assert ends(31, 1) < 1e-4
+    assert ends(60, 1000) < 1e-12
+    assert ends(64, 1000) > 1e-5
+
+
+def test_the_figure_of_means_shows_the_run(lesson):
+    """The surface of the means is the run's own error."""
+    for state, (activation, weight) in zip(lesson.states, lesson.path, strict=True):
+        assert lesson.error_of_means(activation, weight) == pytest.approx(state.e1, rel=0.02, abs=1e-6)
+    across = [activation for activation, _ in lesson.path]
+    assert across == sorted(across, reverse=True)  # "with each jump it moves to the left"
+    assert across[17] > lesson.limit > across[18]
+    assert max(abs(f.a_h1 - f.a_h2) for f in lesson.states) < 0.0038
+
+
+def test_cross_entropy_leaves_saturation_and_squared_error_does_not(lesson):
+    assert lesson.cross_entropy_slope(0.9, 0.2) == pytest.approx(0.7)
+    assert lesson.sigmoid(lesson.w5 * lesson.f.a_h1 + lesson.w6 * lesson.f.a_h2) == pytest.approx(0.5, abs=1e-4)
+
+
+def test_finite_differences_of_the_exercise_agree(lesson):
+    assert lesson.slopes == pytest.approx(lesson.derivatives(lesson.START), rel=0, abs=1e-9)
 
 
 def test_equal_rate_times_steps_gives_nearly_equal_errors(lesson):
@@ -186,21 +288,9 @@ def test_200_is_thrown_out_and_comes_back_where_it_is_flatter(lesson):
     assert (round(products[0], 2), round(products[-1], 2)) == (6.47, 1.77)
     assert [step for step, product in enumerate(products) if product < 2][0] == 18
     assert (round(max(errors), 2), errors.index(max(errors))) == (0.17, 1)
-    assert all(0.02 < error < 0.173 for error in errors[1:17])
+    assert all(after < before for before, after in zip(errors[16:90], errors[17:91], strict=True))  # "steadily"
     assert all(slope > 0 for weights in walk[:30] for slope in lesson.derivatives(weights)[:4])
     assert [round(weight, 1) for weight in walk[-1][:2]] == [-4.0, -8.1]
-    assert lesson.derivatives(walk[1])[0] == pytest.approx(0.0019, abs=5e-5)
-
-
-def test_200_without_sigmoids_flies_away(lesson):
-    def straight(w):
-        hidden = 0.5 + w[:4].view(2, 2) @ torch.tensor([0.05, 0.10], dtype=torch.float64) / 4
-        return ((w[4:].view(2, 2) @ hidden / 4) ** 2).sum() / 2  # 0.5 cancels against the target
-
-    w = torch.tensor(lesson.START, dtype=torch.float64)
-    for _ in range(6):
-        w = w - 200 * torch.func.grad(straight)(w)
-    assert straight(w) > 1e100
 
 
 def test_2000_is_saturated(lesson):

@@ -1,7 +1,8 @@
 """The course's figures, in one style. Each function returns a figure; `show` displays it or writes it as PNG."""
 
 from common.lesson.plots.style import plt, show  # noqa: I001 - first of all: it chooses matplotlib's backend
-from common.lesson.plots.curves import curves, error_curves
+from common.lesson.plots.backprop import error_curves, valley, widening
+from common.lesson.plots.curves import curves
 from common.lesson.plots.images import confusion, grid, maps, mistakes, percent, probabilities
 from common.lesson.plots.networks import network, neurons, receptive_fields
 from common.lesson.plots.studies import frontier, ladder
@@ -22,4 +23,6 @@ __all__ = [
     "probabilities",
     "receptive_fields",
     "show",
+    "valley",
+    "widening",
 ]

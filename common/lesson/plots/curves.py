@@ -1,6 +1,5 @@
-"""Curves: loss and errors over the epochs, the error over the steps."""
+"""Curves: loss and errors over the epochs."""
 
-import numpy as np
 from matplotlib import ticker
 from matplotlib.figure import Figure
 
@@ -29,21 +28,4 @@ def curves(history: list[dict], bound: float | None = None) -> Figure:
         axis.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
         axis.yaxis.set_minor_locator(ticker.NullLocator())
         axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
-    return figure
-
-
-def error_curves(errors: dict[float, list[float]], start: int, floor: float) -> Figure:
-    """The error over the steps, a curve for each learning rate.
-
-    The left panel has the first `start` steps. The right one has all, on a logarithmic axis, down to `floor`: what
-    lies below is rounding.
-    """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6))
-    colors = plt.colormaps["viridis"](np.linspace(0, 0.9, len(errors)))
-    for (rate, values), color in zip(errors.items(), colors, strict=True):
-        left.plot(values[: start + 1], color=color, label=f"{rate:g}")
-        right.plot([value if value >= floor else np.nan for value in values], color=color, label=f"{rate:g}")
-    left.set(title=f"the first {start:,} steps", xlabel="step", ylabel="error", ylim=(0, None))
-    right.set(title="on a logarithmic axis", xlabel="step", yscale="log")
-    right.legend(title="learning rate", loc="center left", bbox_to_anchor=(1.02, 0.5))
     return figure
