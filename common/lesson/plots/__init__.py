@@ -2,6 +2,7 @@
 
 from common.lesson.plots.style import plt, show  # noqa: I001 - first of all: it chooses matplotlib's backend
 from common.lesson.plots.backprop import error_curves, valley, widening
+from common.lesson.plots.batchnorm import histograms, picked_epochs
 from common.lesson.plots.curves import curves
 from common.lesson.plots.images import confusion, grid, maps, mistakes, percent, probabilities
 from common.lesson.plots.networks import network, neurons, receptive_fields
@@ -13,12 +14,14 @@ __all__ = [
     "error_curves",
     "frontier",
     "grid",
+    "histograms",
     "ladder",
     "maps",
     "mistakes",
     "network",
     "neurons",
     "percent",
+    "picked_epochs",
     "plt",
     "probabilities",
     "receptive_fields",
