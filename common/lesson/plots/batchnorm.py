@@ -7,7 +7,12 @@ from torch import Tensor
 
 from common.lesson.plots.style import plt
 
-MARKS = ("s", "o", "^", "*")
+MARKS = (  # marker, its size, its edge and its face; several may lie on one point
+    ("s", 11, "#d95f02", "none"),
+    ("o", 15, "black", "none"),
+    ("^", 7, "#7570b3", "#7570b3"),
+    ("*", 10, "#1b9e77", "#1b9e77"),
+)
 
 
 def histograms(before: Tensor, after: Tensor, channels: list[int]) -> Figure:
@@ -34,28 +39,29 @@ def histograms(before: Tensor, after: Tensor, channels: list[int]) -> Figure:
 
 
 def picked_epochs(
-    tested: dict[int, list[float]], validated: dict[int, list[float]], picks: dict[int, dict[str, int | None]], lowest: float
+    tested: dict[int, list[float]],
+    validated: dict[int, list[float]],
+    picks: dict[int, dict[str, int | None]],
+    lowest: float,
 ) -> Figure:
     """The test accuracy of each seed over the epochs, in a panel of its own, and the epochs that were picked on it.
 
     `tested` and `validated` have an accuracy in per cent for each epoch, by seed; `picks` the number of an epoch by the
-    name of the rule that picked it, or None. All panels share their axes, which begin at `lowest` per cent.
+    name of the rule that picked it, or None, for up to four rules. All panels share their axes, which begin at `lowest`
+    per cent.
     """
     highest = max(max(values) for side in (tested, validated) for values in side.values()) + 0.04
-    figure, axes = plt.subplots(1, len(tested), figsize=(3.6 * len(tested), 3.9), sharex=True, sharey=True, squeeze=False)
+    size = (3.6 * len(tested), 3.9)
+    figure, axes = plt.subplots(1, len(tested), figsize=size, sharex=True, sharey=True, squeeze=False)
     for axis, (seed, accuracies) in zip(axes.flat, tested.items(), strict=True):
-        epochs = range(1, 1 + len(accuracies))
-        if validated.get(seed):
-            numbers = range(1, 1 + len(validated[seed]))
-            axis.plot(numbers, validated[seed], color="#1b9e77", linewidth=1, linestyle="--", label="validation accuracy")
-        axis.plot(epochs, accuracies, color="#1f77b4", label="test accuracy")
-        for (rule, epoch), mark in zip(picks[seed].items(), MARKS, strict=False):
+        for values, color, line, name in (
+            (validated[seed], "#1b9e77", "--", "validation accuracy"),
+            (accuracies, "#1f77b4", "-", "test accuracy"),
+        ):
+            axis.plot(range(1, 1 + len(values)), values, line, color=color, linewidth=1.2, label=name)
+        for (rule, epoch), (mark, points, edge, face) in zip(picks[seed].items(), MARKS, strict=False):
             place = ([epoch], [accuracies[epoch - 1]]) if epoch else ([], [])
-            size = {"s": 11, "o": 15, "^": 7, "*": 13}[mark]
-            face = "none" if mark in "so" else {"^": "#7570b3", "*": "#1b9e77"}[mark]
-            edge = {"s": "#d95f02", "o": "black", "^": "#7570b3", "*": "#1b9e77"}[mark]
-            style = {"markersize": size, "markerfacecolor": face, "markeredgecolor": edge}
-            axis.plot(*place, mark, linestyle="", label=rule, **style)
+            axis.plot(*place, mark, markersize=points, markeredgecolor=edge, markerfacecolor=face, label=rule)
         axis.set(title=f"seed {seed}", xlabel="epoch", ylim=(lowest, highest))
         axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
         axis.grid(axis="y", color="0.9")
