@@ -483,11 +483,10 @@ def without_batchnorm():
     return network
 
 
-few = dataclasses.replace(digits, train_images=digits.train_images[:4_000], train_labels=digits.train_labels[:4_000])
 found = experiment(
     dataclasses.replace(recipe, lr=rate),
     options,
-    few,
+    digits,
     device,
     prediction=prediction,
     images=2_000,
@@ -651,7 +650,7 @@ for epochs in (1, 4, 19):
 # **validation images**:
 #
 # 1. Train on the 55,000 others, and measure on the 5,000 after each epoch.
-# 2. Pick the epoch by these numbers alone.
+# 2. Pick the epoch by these numbers alone; of equally good ones the first.
 # 3. Train on all 60,000 images for as many epochs, and look at the test images once.
 #
 # For the first step each seed was trained again, by the same recipe (`--validate`). The record keeps the counts. For the
@@ -660,21 +659,33 @@ for epochs in (1, 4, 19):
 # %%
 set_aside = trial["runs"][0]["total"]
 print(f"trained on {recorded['data']['train'] - set_aside:,} images, picked on {set_aside:,} others")
-print(f"{'':<8}{'best in validation':>22}{'accuracy there':>18}{'test, once':>14}{'test, last epoch':>20}")
+print(
+    f"{'':<8}{'picked epoch':>14}{'validation':>14}{'test, once':>14}{'test, last epoch':>20}   equally good in validation"
+)
 rule, best = rules[3], []
 for run in runs:
     epoch, scores = picked[run["seed"]][rule], validated[run["seed"]]
     best.append(max(scores))
-    once, last = records.accuracy(run, epoch), records.accuracy(run)
-    print(f"seed {run['seed']:<3}{f'epoch {epoch}':>22}{max(scores):>16.2f} %{once:>12.2f} %{last:>18.2f} %")
-print(f"{'mean':<30}{fmean(best):>16.2f} %{fmean(reports[rule]):>12.2f} %{fmean(reports['the last']):>18.2f} %")
+    equal = [number for number, score in enumerate(scores, start=1) if score == max(scores) and number != epoch]
+    numbers = f"{best[-1]:>12.2f} %{records.accuracy(run, epoch):>12.2f} %{records.accuracy(run):>18.2f} %"
+    print(f"seed {run['seed']:<3}{epoch:>14}{numbers}   {', '.join(map(str, equal)) or 'none'}")
+print(f"{'mean':<22}{fmean(best):>12.2f} %{fmean(reports[rule]):>12.2f} %{fmean(reports['the last']):>18.2f} %")
 
 # %%
 tested = {run["seed"]: [records.accuracy(run, row["epoch"]) for row in run["history"]] for run in runs}
 plots.show(plots.picked_epochs(tested, validated, picked, lowest=98.7), options.out, "picked_epochs")
 
 # %% [markdown]
-# The marks show all four picks on the test accuracy. TODO.
+# All marks lie on the test accuracy (blue). The first three people looked at it. The fourth saw only the dashed curve.
+#
+# The fourth reports 99.31 % on average. That is less than the best epoch has, and less than the last. So his rule did not
+# find better epochs here. For seed 3 four epochs were equally good in validation: 5,000 images hardly tell late epochs
+# apart. But his number is honest. The test images had no part in the pick, so no luck of the pick is in it. (The
+# validation accuracy of the picked epoch is not fit to be reported: it is the best of 19 again.)
+#
+# This course reports the last epoch. That is honest too, as long as the number of epochs is fixed beforehand. And the
+# small learning rate at the end makes the last epochs much alike. Where something has to be chosen, a learning rate or
+# a network, we choose by validation images.
 #
 # ## The mistakes
 #

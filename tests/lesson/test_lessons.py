@@ -14,6 +14,7 @@ REBUILT = [step for step in lessons() if step.startswith(("S5/", "S6/")) and "st
 # Numbers of other people, which no cell of a page can print.
 SOURCES = {
     "S5/step1_first_network": {"99.21": "the source's accuracy on its training images"},
+    "S6/part2_step1_dense_head": {"99.41": "the source's accuracy on the test images, after epoch 19"},
 }
 
 
