@@ -38,9 +38,7 @@
 # recipe below is the source's, but for the seed: it used 42, and our recorded runs use 1, 2 and 3.
 
 # %%
-TRAIN = (
-    "recorded"  # "recorded" shows what a full run left; "full" trains as the recipe says; "quick" for seconds on a part
-)
+TRAIN = "recorded"  # "recorded" shows what a full run left, "full" trains in full, "quick" for seconds on a part
 try:
     from common.recipe import Augmentation, Recipe, Target, command_line
 except ModuleNotFoundError:
@@ -738,7 +736,7 @@ plots.show(figure, options.out, "mistakes")
 #
 # ## Exercises
 #
-# **Exercise: how sure a normalised logit can be** (medium, 15 minutes). BatchNorm removes the scale of what it gets. On
+# **Exercise 1: how sure a normalised logit can be** (medium, 15 minutes). BatchNorm removes the scale of what it gets. On
 # a hidden layer that is its purpose. What does it do to the logits? Step 2 has a network that does this.
 #
 # Imagine a perfect last layer: the logit of the right digit is s, the nine others are 0, and every digit is the right
