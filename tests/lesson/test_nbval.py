@@ -29,7 +29,8 @@ SANITISED = {
     "cpu, 2 threads, bfloat16, Intel(R) Xeon(R) Processor, torch 2.14.1+cu130, Python 3.11.7": "MACHINE",
     "machine    NVIDIA H200, 1 thread, float32, an EPYC, torch 2.14.1, Python 3.11.7": "MACHINE",
     "Full run: 14 epochs over 60,000 images, seed 1.": "HOW",
-    "Recorded run: the weights and the history of seed 1, trained before on cpu.": "HOW",
+    "Recorded run: the weights and the history of seed 1, trained before on cpu, 1 thread, bfloat16, "
+    "Intel(R) Xeon(R) Processor, 2 cores, Linux, torch 2.14.1+cu130, Python 3.11.7.": "HOW",
     EPOCH: "epoch      3/14  lr 0.02  train loss LOSS, ACCURACY, SECONDS",
     "epoch       2/14  lr 0.02   train loss 12.3456 accuracy   9.80 %  test loss 0.0405 accuracy 100.00 %  1234.5 s": (
         "epoch       2/14  lr 0.02   train loss LOSS, ACCURACY, SECONDS"
