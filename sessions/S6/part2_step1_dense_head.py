@@ -145,11 +145,11 @@ means, deviations = maps.mean(dim=(0, 2, 3)), maps.std(dim=(0, 2, 3))
 order = deviations.argsort().tolist()
 print(f"maps {list(maps.shape)}: images, channels, rows, columns")
 print(f"means of the channels from {means.min():.2f} to {means.max():.2f}")
-print(f"deviations from {deviations.min():.2f} (channel {order[0]}) to {deviations.max():.2f} (channel {order[-1]})")
+print(f"deviations of the channels from {deviations.min():.2f} to {deviations.max():.2f}")
 
 # %% [markdown]
-# The next layer would hardly see one channel, and another would drown the rest. And each step of training changes these
-# numbers. **Batch normalisation**, in short **BatchNorm**, therefore normalises each channel again, inside the network
+# For the next layer one of these channels hardly varies, and another has values many times as large. And each step of
+# training changes these numbers. **Batch normalisation**, in short **BatchNorm**, therefore normalises each channel again, inside the network
 # ([Ioffe and Szegedy](https://arxiv.org/abs/1502.03167)).
 #
 # ### Four numbers by hand
@@ -157,7 +157,7 @@ print(f"deviations from {deviations.min():.2f} (channel {order[0]}) to {deviatio
 # Take 2, 4, 4 and 10. Their mean is 5. The distances from it are -3, -1, -1 and 5, and their squares 9, 1, 1 and 25. The
 # mean of the squares is 36 / 4 = 9: the variance. Its root, 3, is the standard deviation. Divide the distances by 3.
 #
-# Then BatchNorm multiplies by a parameter $\gamma$ and adds a parameter $\beta$, one pair for each channel. They start
+# Then BatchNorm multiplies by a parameter, gamma, and adds another one, beta. Each channel has its own pair. They start
 # at 1 and 0, and are trained like all weights. So the network can give a channel another mean and deviation where that
 # helps.
 
@@ -201,7 +201,7 @@ plots.show(plots.histograms(maps, after, chosen), options.out, "batchnorm")
 # average**. In testing BatchNorm normalises with these two. `model.train()` and `model.eval()` switch all layers of a
 # network between the two modes.
 #
-# There are two details. To the variance a tiny number, $\epsilon$ = `1e-5`, is added before the root is taken, so that nothing is
+# There are two details. To the variance a tiny number, epsilon = `1e-5`, is added before the root is taken, so that nothing is
 # divided by 0. And the running variance takes the sum of the squares divided by N - 1, not by N, where N is the number
 # of values. For our four numbers that is 36 / 3 = 12. The reason: the mean was computed from the same N values, so their
 # distances from it come out a little too small. Dividing by N - 1 makes up for this.
@@ -211,7 +211,7 @@ plots.show(plots.histograms(maps, after, chosen), options.out, "batchnorm")
 # running mean; the new running variance.
 
 # %%
-MOMENTUM = 0.1  # the share of the new batch, as PyTorch calls it; it has nothing to do with the optimizer's momentum
+MOMENTUM = 0.1  # PyTorch's name for the share of the new batch; the optimizer's momentum is another thing
 EPSILON = 1e-5
 
 
@@ -344,7 +344,7 @@ print(models.layer_table(model))
 # The column **jump** says how far apart in the image, in pixels, the middles of what two neighbouring values see are.
 # It starts at 1, and each max-pool doubles it. It decides how fast the receptive field grows: a 3x3 kernel adds twice
 # the jump of its input. Before the head a value sees 12x12 pixels, less than a fifth of the image. The head looks at 7x7 such values at
-# once: 12 + 6 x 4 = 36 pixels, more than the image has. So all that joins the parts of a digit is one dense layer.
+# once: 12 + 6 x 4 = 36 pixels, more than the image has. So it is this dense layer that joins the parts of a digit.
 
 # %%
 kinds = {"convolutions": "Conv2d", "dense head": "Linear"}
@@ -471,10 +471,12 @@ for mode, training_mode in (("test mode", False), ("training mode", True)):
 # %% tags=["measured"]
 prediction = None  # your guess in points, such as -5
 rate = 0.2  # change this
+trained = []
 
 
 def without_batchnorm():
     network = models.build(recipe.step)
+    trained.append(network)
     for block in network.layers:
         if isinstance(block, nn.Sequential):
             block[2] = nn.Identity()  # gives what it gets
@@ -492,16 +494,25 @@ found = experiment(
     network=without_batchnorm,
 )
 
+# %% tags=["measured"]
+with torch.no_grad():
+    maps = trained[0].layers[:4](data.normalise(digits.test_images[:200]).to(device))
+share = (maps == 0).float().mean()
+print(f"without BatchNorm, seed 1: behind the third convolution {100 * share:.1f} % of the values are 0")
+
 # %% [markdown]
 # <details><summary>What came out here</summary>
 #
-# With this rate the network without BatchNorm learned nothing. It reads about one image in ten, as guessing does. Its
-# first steps were so long that it did not recover. With BatchNorm, the same rate works well. The 95 % interval
-# (explained under *Result*) is far from 0.
+# With this rate the network without BatchNorm learned nothing. It reads about one image in ten, as guessing does. With
+# BatchNorm, the same rate works well. The 95 % interval (explained under *Result*) is far from 0.
 #
-# Now set `rate` to 0.05. In our run the two were then about 4 points apart, with an interval from -6 to -1: with a
-# rate that suits it, the network without BatchNorm learns too. Then try 0.01. Compare how much the upper line changes
-# with the rate, and how much the lower one.
+# The last line shows what happened. After steps that were too long, the ReLUs behind the third convolution give 0 for
+# every image. So every image gets the same answer. And where a ReLU gives 0, its slope is 0 too, and no gradient brings
+# it back.
+#
+# Now set `rate` to 0.05. In our run the two were then about 3 points apart, with an interval from -5 to just below 0:
+# with a rate that suits it, the network without BatchNorm learns too. Then try 0.01. Compare how much the upper line
+# changes with the rate, and how much the lower one.
 #
 # </details>
 #
@@ -533,7 +544,7 @@ print(records.recorded(recipe.step, targets))
 #
 # **What they cannot tell.** 99.40 and 99.41 lie inside. The mean of many seeds may be above the target or below it, and
 # the source's number agrees with ours. One of our three seeds reaches it too. Here is how far an interval would reach to
-# either side if more seeds had the same deviation:
+# either side if more seeds had the same mean and deviation:
 
 # %%
 summary = records.summarise(records.load(recipe.step))
@@ -542,13 +553,13 @@ for seeds in (3, 10, 30):
     print(f"{seeds:>2} seeds: {reach:.3f} points to either side")
 print(f"from our mean to the target: {99.40 - summary.mean:.3f} points")
 share = summary.mean / 100
-print(
-    f"other test images: {100 * (share * (1 - share) / 10_000) ** 0.5:.3f} points, the standard error of 10,000 images"
-)
+error = (share * (1 - share) / 10_000) ** 0.5
+print(f"standard error of an accuracy on 10,000 images: {100 * error:.3f} points")
 
 # %% [markdown]
-# Ten seeds could just decide it. The last line is another matter. All seeds are tested on the same 10,000 images, and no
-# number of seeds makes up for that: 10,000 others would give another accuracy, as a rule by about so much.
+# Ten seeds would just decide it. The last line is another matter. All seeds are tested on the same 10,000 images, and no
+# number of seeds makes up for that. Other 10,000 images would give another accuracy. The **standard error** says how far
+# it would be off, as a rule.
 #
 # ## Which epoch to report
 #
@@ -559,13 +570,13 @@ print(
 # - the second reports **the best epoch**, the one with the highest test accuracy;
 # - the third stops, as the source did, at **the first epoch with 99.40 %**, or at the last where there is none.
 #
-# **Predict first.** Order the three by what they report on average. What does the third one report of a seed that he
+# **Predict first.** Order the three by what they report on average. What does the third one report of a run that was
 # stopped?
 #
 # <details><summary>Answer</summary>
 #
-# The best epoch is never below the others. And a run that the third one stops is reported with 99.40 % or a little more,
-# whatever the network is worth: the rule allows no other number. All that he measures is *when*.
+# The best epoch is never below the two others. And a run that the third one stops is reported with 99.40 % or a little
+# more, whatever the network is worth: the rule allows no other number. It measures only *when* the number was reached.
 #
 # </details>
 
@@ -573,35 +584,30 @@ print(
 BOUND = 99.40
 
 
-def picks(run: dict, validated: dict[int, list[float]]) -> dict[str, int | None]:
-    """The epoch that each of the four reports of a recorded run."""
+def picks(run: dict) -> dict[str, int | None]:
+    """The epoch that each of the three reports of a recorded run."""
     tested = [records.accuracy(run, row["epoch"]) for row in run["history"]]
     reached = [epoch for epoch, value in enumerate(tested, start=1) if value >= BOUND]
-    found = {"the last": len(tested), "the best": 1 + tested.index(max(tested))}
-    found[f"first at {BOUND:.2f} %"] = reached[0] if reached else None
-    scores = validated[run["seed"]]
-    return found | {"best in validation": 1 + scores.index(max(scores))}
+    first = reached[0] if reached else None
+    return {"the last": len(tested), "the best": 1 + tested.index(max(tested)), f"first at {BOUND:.2f} %": first}
 
 
 recorded = records.load(recipe.step)
 runs = records.runs(recorded)
-trial = search_log.trial(recorded, "")
-validated = {run["seed"]: [100 * count / run["total"] for count in run["correct"]] for run in trial["runs"]}
-picked = {run["seed"]: picks(run, validated) for run in runs}
-rules = list(picked[runs[0]["seed"]])
+picked = {run["seed"]: picks(run) for run in runs}
+rules = list(picked[1])
+reports = {rule: [records.accuracy(run, picked[run["seed"]][rule] or -1) for run in runs] for rule in rules}
 
-print(f"test accuracy and, in brackets, the epoch\n{'':<8}" + "".join(f"{rule:>20}" for rule in rules[:3]))
-reports = {rule: [] for rule in rules}
-for run in runs:
-    line = f"seed {run['seed']:<3}"
-    for rule, epoch in picked[run["seed"]].items():
-        reports[rule].append(records.accuracy(run, epoch or -1))
-        line += f"{f'{reports[rule][-1]:.2f} % ({epoch})' if epoch else 'never':>20}" if rule in rules[:3] else ""
-    print(line)
-print(f"{'mean':<8}" + "".join(f"{fmean(reports[rule]):>18.2f} %" for rule in rules[:3]))
+print("test accuracy and, in brackets, the epoch")
+print(f"{'':<8}" + "".join(f"{rule:>20}" for rule in rules))
+for number, run in enumerate(runs):
+    epochs = picked[run["seed"]]
+    texts = [f"{reports[rule][number]:.2f} % ({epochs[rule]})" if epochs[rule] else "never" for rule in rules]
+    print(f"seed {run['seed']:<3}" + "".join(f"{text:>20}" for text in texts))
+print(f"{'mean':<8}" + "".join(f"{fmean(reports[rule]):.2f} %     ".rjust(20) for rule in rules))
 
 # %% [markdown]
-# The best epoch is 0.02 points<!--S6/part2_step1_dense_head best_epoch_bias--> above the last one, on average over the
+# (The third one's mean counts a run that never got there with its last epoch.) The best epoch is 0.02 points<!--S6/part2_step1_dense_head best_epoch_bias--> above the last one, on average over the
 # three seeds. Nothing was learned to earn that: it is the luck of the pick. It is little here, because the small learning
 # rate of the last four epochs keeps them close together. How much luck is there when every epoch is as good as the last?
 #
@@ -619,8 +625,6 @@ def best_above_last(accuracies: torch.Tensor) -> float | None:
 generator = torch.Generator().manual_seed(recipe.seed)
 chance = 99.3 + 0.05 * torch.randn(20_000, 19, generator=generator, dtype=torch.float64)
 best_above_last = exercises.check(best_above_last, (chance,), (chance[:100, :4],))
-for epochs in (1, 4, 19):
-    print(f"{epochs:>2} epochs to pick from: {best_above_last(chance[:, :epochs]):.3f} points of luck")
 
 # %% [markdown]
 # <details><summary>Hint</summary>
@@ -637,15 +641,21 @@ for epochs in (1, 4, 19):
 # ```
 #
 # </details>
-#
-# Here the standard deviation was 0.05 points, five images of 10,000. Nineteen epochs make nine images out of it, and
-# no network is better for them.
+
+# %%
+for epochs in (1, 4, 19):
+    luck = best_above_last(chance[:, :epochs])
+    print(f"{epochs:>2} epochs to pick from: {luck:.3f} points")
+
+# %% [markdown]
+# The standard deviation here is 0.05 points, five images of 10,000. Picking among 19 epochs turns it into nine images,
+# and no network is better for them.
 #
 # ### A fourth person: validation images
 #
-# Picking an epoch is no fault. Picking it by the test images is: then they have taken part in the choice, and are no
-# longer images that the network was never fitted to. So the fourth person sets 5,000 *training* images aside, the
-# **validation images**:
+# To pick an epoch is no fault. To pick it by the test images is one: they have then taken part in the choice, and can no
+# longer show what the network does on images that it has never met. So the fourth person sets 5,000 *training* images
+# aside, the **validation images**:
 #
 # 1. Train on the 55,000 others, and measure on the 5,000 after each epoch.
 # 2. Pick the epoch by these numbers alone; of equally good ones the first.
@@ -655,31 +665,34 @@ for epochs in (1, 4, 19):
 # third step we use the recorded runs, up to the picked epoch: until then, they are the run that stops there.
 
 # %%
-set_aside = trial["runs"][0]["total"]
-print(f"trained on {recorded['data']['train'] - set_aside:,} images, picked on {set_aside:,} others")
-print(
-    f"{'':<8}{'picked epoch':>14}{'validation':>14}{'test, once':>14}{'test, last epoch':>20}   equally good in validation"
-)
-rule, best = rules[3], []
+trial = search_log.trial(recorded, "")
+validated = {run["seed"]: [100 * count / run["total"] for count in run["correct"]] for run in trial["runs"]}
+rule, total = "best in validation", trial["runs"][0]["total"]
+print(f"trained on {recorded['data']['train'] - total:,} images, picked on {total:,} others")
+print(f"{'':<8}{'picked epoch':>14}{'validation':>14}{'test, once':>14}    equally good in validation")
+highest, once = [], []
 for run in runs:
-    epoch, scores = picked[run["seed"]][rule], validated[run["seed"]]
-    best.append(max(scores))
-    equal = [number for number, score in enumerate(scores, start=1) if score == max(scores) and number != epoch]
-    numbers = f"{best[-1]:>12.2f} %{records.accuracy(run, epoch):>12.2f} %{records.accuracy(run):>18.2f} %"
-    print(f"seed {run['seed']:<3}{epoch:>14}{numbers}   {', '.join(map(str, equal)) or 'none'}")
-print(f"{'mean':<22}{fmean(best):>12.2f} %{fmean(reports[rule]):>12.2f} %{fmean(reports['the last']):>18.2f} %")
+    scores = validated[run["seed"]]
+    best = [epoch for epoch, score in enumerate(scores, start=1) if score == max(scores)]
+    picked[run["seed"]][rule] = best[0]
+    highest.append(max(scores))
+    once.append(records.accuracy(run, best[0]))
+    others = ", ".join(map(str, best[1:])) or "none"
+    print(f"seed {run['seed']:<3}{best[0]:>14}{highest[-1]:>12.2f} %{once[-1]:>12.2f} %    {others}")
+print(f"{'mean':<22}{fmean(highest):>12.2f} %{fmean(once):>12.2f} %")
 
 # %%
 tested = {run["seed"]: [records.accuracy(run, row["epoch"]) for row in run["history"]] for run in runs}
 plots.show(plots.picked_epochs(tested, validated, picked, lowest=98.7), options.out, "picked_epochs")
 
 # %% [markdown]
-# All marks lie on the test accuracy (blue). The first three people looked at it. The fourth saw only the dashed curve.
+# All marks lie on the test accuracy (blue; the axis begins at 98.7 %). The second and the third person picked by this
+# curve. The fourth saw only the dashed one.
 #
-# The fourth reports 99.31 % on average. That is less than the best epoch has, and less than the last. So his rule did not
-# find better epochs here. For seed 3 four epochs were equally good in validation: 5,000 images hardly tell late epochs
-# apart. But his number is honest. The test images had no part in the pick, so no luck of the pick is in it. (The
-# validation accuracy of the picked epoch is not fit to be reported: it is the best of 19 again.)
+# The fourth reports 99.31 % on average. That is less than the best epoch has, and less than the last. So validation did
+# not find a better epoch here. For seed 3 four epochs were equally good in validation: 5,000 images hardly tell late
+# epochs apart. But the number is honest. The test images had no part in the pick, so it holds no luck of the pick. (The
+# validation accuracy of the picked epoch does: it is the best of 19.)
 #
 # This course reports the last epoch. That is honest too, as long as the number of epochs is fixed beforehand. And the
 # small learning rate at the end makes the last epochs much alike. Where something has to be chosen, a learning rate or
@@ -703,23 +716,22 @@ with torch.no_grad():
 right = second == digits.test_labels[wrong]
 print(f"misread here: {len(wrong)} of {len(digits.test_labels):,} test images")
 print(f"of these, the network of step 4 reads {right.sum()} as labelled")
-print(
-    f"of the {len(right[:12])} surest mistakes it reads {right[:12].sum()}, of the {len(right[12:])} others {right[12:].sum()}"
-)
+for name, some_right in (("surest mistakes", right[:12]), ("others", right[12:])):
+    print(f"of the {len(some_right)} {name} it reads {some_right.sum()}")
 
 # %%
-captions = [
-    f"{digits.test_labels[i]} as {predictions[i]}, {plots.percent(float(confidence[i]))}\nstep 4 reads {answer}"
-    for i, answer in zip(wrong[:12], second[:12], strict=True)
-]
+captions = []
+for i, answer in zip(wrong[:12], second[:12], strict=True):
+    sure = plots.percent(float(confidence[i]))
+    captions.append(f"{digits.test_labels[i]} as {predictions[i]}, {sure}\nstep 4 reads {answer}")
 figure = plots.grid(digits.test_images[wrong[:12]], captions, title="surest mistakes", places=12)
 plots.show(figure, options.out, "mistakes")
 
 # %% [markdown]
-# Step 4's network reads most of the images that this one misreads, and so they can be read. The "8 as 9" above is one of
-# them. Of the twelve surest mistakes it repeats most. Would you have read the label in those? Where two networks and you
-# agree against it, the image or its label is the likelier fault. It is no proof: both networks learned from the same
-# training images.
+# Step 4's network reads 48 of the 70 images that this one misreads: a better network does help. The "8 as 9" above is one
+# of them. But of the twelve surest mistakes it repeats ten. Would you have read the label in those? Where you agree with
+# two networks against the label, the image or the label may be at fault. It is no proof: both networks learned from the
+# same training images.
 #
 # ## Analysis
 #
@@ -729,7 +741,7 @@ plots.show(figure, options.out, "mistakes")
 #
 # **What the smaller learning rate did.** The mean over the seeds is 99.30 %<!--S6/part2_step1_dense_head mean at 15-->
 # after epoch 15, and 99.35 %<!--S6/part2_step1_dense_head mean--> after epoch 19. How much of this the smaller rate did
-# is not known: no run went on without it.
+# we do not know: no run went on without it.
 #
 # **What the next step changes.** More than half of the parameters are in a head that has a weight of its own for each of
 # 7x7 places. [Step 2](part2_step2_strided.ipynb) shrinks the maps to a single place instead, and needs no head.
@@ -741,7 +753,7 @@ plots.show(figure, options.out, "mistakes")
 #
 # Imagine a perfect last layer: the logit of the right digit is s, the nine others are 0, and every digit is the right
 # one for a tenth of the images. For each digit, BatchNorm subtracts the mean of its logits and divides by their
-# standard deviation. Then it multiplies by gamma. ($\beta$ and $\epsilon$ are left out.) What probability does softmax
+# standard deviation. Then it multiplies by gamma. (Beta and epsilon are left out.) What probability does softmax
 # give to the right digit?
 
 
@@ -757,8 +769,6 @@ def sureness(s: float, gamma: float) -> float | None:
 
 
 sureness = exercises.check(sureness, (1.0, 1.0), (100.0, 1.0), (1.0, 2.0))
-for s in (1.0, 10.0, 100.0):
-    print(f"s = {s:>5g}:" + "".join(f"   gamma {gamma:g}: {100 * sureness(s, gamma):5.1f} %" for gamma in (1.0, 2.0)))
 
 # %% [markdown]
 # <details><summary>Hint</summary>
@@ -784,6 +794,11 @@ for s in (1.0, 10.0, 100.0):
 # probability. Only gamma can make the network surer, and it does so for the clear images and the doubtful ones alike.
 #
 # </details>
+
+# %%
+print("probability of the right digit")
+for s in (1.0, 10.0, 100.0):
+    print(f"s = {s:>3g}   gamma 1: {100 * sureness(s, 1.0):.1f} %   gamma 2: {100 * sureness(s, 2.0):.1f} %")
 
 # %% [markdown]
 # ## Quiz
