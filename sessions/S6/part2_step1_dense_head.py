@@ -1,10 +1,10 @@
 # %% [markdown]
 # # S6 part 2, step 1: Normalise inside the network, and pick an epoch without the test images
 #
-# The network of S5 has 593,200<!--S5/step1_first_network parameters--> parameters. From here on fewer than 20,000 are allowed. This page retells the published
-# solution of a student, whom we call *the source*. It reported 17,920 parameters, and 99.41 % of the test images after
-# epoch 19. Two things are new in it: layers called BatchNorm, and a rule for when to stop. The first is a good idea.
-# The second reads the test images too often.
+# The network of S5 has 593,200<!--S5/step1_first_network parameters--> parameters. From here on fewer than 20,000 are
+# allowed. This page retells the published solution of a student, whom we call *the source*. It reported 17,920
+# parameters, and 99.41 % of the test images after epoch 19. Two things are new in it: layers called BatchNorm, and a
+# rule for when to stop. The first is a good idea. The second reads the test images too often.
 #
 # **What you'll do**
 #
@@ -23,7 +23,8 @@
 # *Before this*: [part 1](part1_backprop.ipynb), back-propagation by hand. *After this*:
 # [step 2](part2_step2_strided.ipynb), no dense layer. The [map of the steps](../../README.md#the-map-of-the-steps)
 # shows the whole way. In the cloud: [Colab](https://colab.research.google.com/github/) opens a notebook from your copy
-# of the repository; the [notes on it](../../docs/machines.md#on-colab) have the two lines that install the course there.
+# of the repository; the [notes on it](../../docs/machines.md#on-colab) have the two lines that install the course
+# there.
 
 # %% [markdown]
 # ## Target
@@ -110,9 +111,9 @@ test_batches = {"held-out": data.InMemoryLoader(digits.test_images, digits.test_
 #
 # <details><summary>Answer</summary>
 #
-# Those with most of their ink at one end. A 7 and a 9 are heavy at the top, so their foot reaches far down. A 6 is heavy
-# at the bottom, and comes third. A 0 is balanced and hardly ever sticks out. So the crop takes ink from most sevens,
-# and only enlarges most zeros.
+# Those with most of their ink at one end. A 7 and a 9 are heavy at the top, so their foot reaches far down. A 6 is
+# heavy at the bottom, and comes third. A 0 is balanced and hardly ever sticks out. So the crop takes ink from most
+# sevens, and only enlarges most zeros.
 #
 # </details>
 
@@ -149,13 +150,13 @@ print(f"deviations of the channels from {deviations.min():.2f} to {deviations.ma
 
 # %% [markdown]
 # For the next layer one of these channels hardly varies, and another has values many times as large. And each step of
-# training changes these numbers. **Batch normalisation**, in short **BatchNorm**, therefore normalises each channel again, inside the network
-# ([Ioffe and Szegedy](https://arxiv.org/abs/1502.03167)).
+# training changes these numbers. **Batch normalisation**, in short **BatchNorm**, therefore normalises each channel
+# again, inside the network ([Ioffe and Szegedy](https://arxiv.org/abs/1502.03167)).
 #
 # ### Four numbers by hand
 #
-# Take 2, 4, 4 and 10. Their mean is 5. The distances from it are -3, -1, -1 and 5, and their squares 9, 1, 1 and 25. The
-# mean of the squares is 36 / 4 = 9: the variance. Its root, 3, is the standard deviation. Divide the distances by 3.
+# Take 2, 4, 4 and 10. Their mean is 5. The distances from it are -3, -1, -1 and 5, and their squares 9, 1, 1 and 25.
+# The mean of the squares is 36 / 4 = 9: the variance. Its root, 3, is the standard deviation. Divide the distances by it.
 #
 # Then BatchNorm multiplies by a parameter, gamma, and adds another one, beta. Each channel has its own pair. They start
 # at 1 and 0, and are trained like all weights. So the network can give a channel another mean and deviation where that
@@ -201,10 +202,10 @@ plots.show(plots.histograms(maps, after, chosen), options.out, "batchnorm")
 # average**. In testing BatchNorm normalises with these two. `model.train()` and `model.eval()` switch all layers of a
 # network between the two modes.
 #
-# There are two details. To the variance a tiny number, epsilon = `1e-5`, is added before the root is taken, so that nothing is
-# divided by 0. And the running variance takes the sum of the squares divided by N - 1, not by N, where N is the number
-# of values. For our four numbers that is 36 / 3 = 12. The reason: the mean was computed from the same N values, so their
-# distances from it come out a little too small. Dividing by N - 1 makes up for this.
+# There are two details. To the variance a tiny number, epsilon = `1e-5`, is added before the root is taken, so that
+# nothing is divided by 0. And the running variance takes the sum of the squared distances divided by N - 1, not by N,
+# where N is the number of values. For our four numbers that is 36 / 3 = 12. The reason: the mean was computed from the
+# same N values, so their distances from it come out a little too small. Dividing by N - 1 makes up for this.
 #
 # **Yours: BatchNorm in training** (medium, 15 minutes). `values` has the shape [images, channels, rows, columns], the
 # four others have the shape [channels]. Return three tensors: the normalised values, times gamma plus beta; the new
@@ -287,7 +288,7 @@ batch_norm_test = exercises.check(batch_norm_test, (some, *three), (others, *thr
 #
 # </details>
 #
-# Both against PyTorch's layer, `nn.BatchNorm2d`: five batches in training, and then one in testing.
+# Now we hold both against PyTorch's layer, `nn.BatchNorm2d`: five batches in training, and then one in testing.
 
 # %%
 theirs = nn.BatchNorm2d(16).to(device)
@@ -341,10 +342,11 @@ print(models.summary(model))
 print(models.layer_table(model))
 
 # %% [markdown]
-# The column **jump** says how far apart in the image, in pixels, the middles of what two neighbouring values see are.
-# It starts at 1, and each max-pool doubles it. It decides how fast the receptive field grows: a 3x3 kernel adds twice
-# the jump of its input. Before the head a value sees 12x12 pixels, less than a fifth of the image. The head looks at 7x7 such values at
-# once: 12 + 6 x 4 = 36 pixels, more than the image has. So it is this dense layer that joins the parts of a digit.
+# Two neighbouring values of a map see two squares of the image. The **jump** is the distance between the middles of
+# these squares, in pixels. It starts at 1, and each max-pool doubles it. It decides how fast the receptive field grows:
+# a 3x3 kernel adds twice the jump of its input. Before the head a value sees 12x12 pixels, less than a fifth of the
+# image. The head looks at 7x7 such values at once: 12 + 6 x 4 = 36 pixels, more than the image has. So it is this dense
+# layer that joins the parts of a digit.
 
 # %%
 kinds = {"convolutions": "Conv2d", "dense head": "Linear"}
@@ -359,7 +361,8 @@ print(f"{'BatchNorms':<14}{norms:>9,} {100 * norms / total:>6.1f} %")
 
 # %% [markdown]
 # More than half of the parameters are in the head, which does 0.2 % of the multiply-adds. **Parameters and work are two
-# different budgets**, and the assignment limits the first. The BatchNorms have 100 channels and two parameters for each.
+# different budgets**, and the assignment limits the first. The BatchNorms have 100 channels and two parameters for
+# each.
 #
 # ### 17,920 or 27,232?
 #
@@ -461,9 +464,9 @@ for mode, training_mode in (("test mode", False), ("training mode", True)):
 # ### Experiment: without BatchNorm
 #
 # What is BatchNorm good for? Its authors thought that it keeps the inputs of each layer from shifting while the layer
-# learns. [Santurkar and others](https://arxiv.org/abs/1805.11604) later found that this is not the reason, and that it
-# makes the surface of the error smoother. We can measure what it does here. We train on 2,000 images for 3 epochs, with BatchNorm and without,
-# and with a learning rate of 0.2, twenty times the recipe's.
+# learns. [Santurkar and others](https://arxiv.org/abs/1805.11604) later found no sign that this is the reason. In their
+# view it makes the surface of the error smoother. We can measure what it does here. We train on 2,000 images for 3
+# epochs, with BatchNorm and without, and with a learning rate of 0.2, twenty times the recipe's.
 #
 # **Predict first.** By how many points does the accuracy change when BatchNorm is taken out? Write your guess into
 # `prediction`, as a negative number if you expect a loss. Then run the cell.
@@ -543,8 +546,8 @@ print(records.recorded(recipe.step, targets))
 # 99.51 %<!--S6/part2_step1_dense_head high-->. A mean outside of it does not fit our runs well.
 #
 # **What they cannot tell.** 99.40 and 99.41 lie inside. The mean of many seeds may be above the target or below it, and
-# the source's number agrees with ours. One of our three seeds reaches it too. Here is how far an interval would reach to
-# either side if more seeds had the same mean and deviation:
+# the source's number agrees with ours. One of our three seeds reaches it too. Here is how far an interval would reach
+# to either side if more seeds had the same mean and deviation:
 
 # %%
 summary = records.summarise(records.load(recipe.step))
@@ -557,9 +560,9 @@ error = (share * (1 - share) / 10_000) ** 0.5
 print(f"standard error of an accuracy on 10,000 images: {100 * error:.3f} points")
 
 # %% [markdown]
-# Ten seeds would just decide it. The last line is another matter. All seeds are tested on the same 10,000 images, and no
-# number of seeds makes up for that. Other 10,000 images would give another accuracy. The **standard error** says how far
-# it would be off, as a rule.
+# Ten seeds would just be enough. The last line is another matter. All seeds are tested on the same 10,000 images, and
+# no number of seeds makes up for that. Other 10,000 images would give another accuracy. The **standard error** says how
+# far it would be off, as a rule.
 #
 # ## Which epoch to report
 #
@@ -604,16 +607,18 @@ for number, run in enumerate(runs):
     epochs = picked[run["seed"]]
     texts = [f"{reports[rule][number]:.2f} % ({epochs[rule]})" if epochs[rule] else "never" for rule in rules]
     print(f"seed {run['seed']:<3}" + "".join(f"{text:>20}" for text in texts))
-print(f"{'mean':<8}" + "".join(f"{fmean(reports[rule]):.2f} %     ".rjust(20) for rule in rules))
+means = "     ".join(f"{fmean(reports[rule]):>13.2f} %" for rule in rules)
+print(f"{'mean':<8}{means}")
 
 # %% [markdown]
-# (The third one's mean counts a run that never got there with its last epoch.) The best epoch is 0.02 points<!--S6/part2_step1_dense_head best_epoch_bias--> above the last one, on average over the
-# three seeds. Nothing was learned to earn that: it is the luck of the pick. It is little here, because the small learning
-# rate of the last four epochs keeps them close together. How much luck is there when every epoch is as good as the last?
+# The best epoch is 0.02 points<!--S6/part2_step1_dense_head best_epoch_bias--> above the last one, on average over the
+# three seeds. Nothing was learned to earn that: it is the luck of the pick. It is little here, because the small
+# learning rate of the last four epochs keeps them close together. How much luck is there when every epoch is as good as
+# the last?
 #
-# **Yours: the luck of the best** (easy, 5 minutes). A network has stopped learning, and its accuracies differ from epoch
-# to epoch by chance only. `accuracies` has the shape [repetitions, epochs]. By how much is the best epoch above the last
-# one, on average over the repetitions?
+# **Yours: the luck of the best** (easy, 5 minutes). A network has stopped learning, and its accuracies differ from
+# epoch to epoch by chance only. `accuracies` has the shape [repetitions, epochs]. By how much is the best epoch above
+# the last one, on average over the repetitions?
 
 
 # %%
@@ -653,16 +658,16 @@ for epochs in (1, 4, 19):
 #
 # ### A fourth person: validation images
 #
-# To pick an epoch is no fault. To pick it by the test images is one: they have then taken part in the choice, and can no
-# longer show what the network does on images that it has never met. So the fourth person sets 5,000 *training* images
-# aside, the **validation images**:
+# To pick an epoch is no fault. To pick it by the test images is one: they have then taken part in the choice, and can
+# no longer show what the network does on images that it has never met. So the fourth person sets 5,000 *training*
+# images aside, the **validation images**:
 #
 # 1. Train on the 55,000 others, and measure on the 5,000 after each epoch.
 # 2. Pick the epoch by these numbers alone; of equally good ones the first.
 # 3. Train on all 60,000 images for as many epochs, and look at the test images once.
 #
-# For the first step each seed was trained again, by the same recipe (`--validate`). The record keeps the counts. For the
-# third step we use the recorded runs, up to the picked epoch: until then, they are the run that stops there.
+# For the first step each seed was trained again, by the same recipe (`--validate`). The record keeps the counts. For
+# the third step we use the recorded runs, up to the picked epoch: until then, they are the run that stops there.
 
 # %%
 trial = search_log.trial(recorded, "")
@@ -728,10 +733,10 @@ figure = plots.grid(digits.test_images[wrong[:12]], captions, title="surest mist
 plots.show(figure, options.out, "mistakes")
 
 # %% [markdown]
-# Step 4's network reads 48 of the 70 images that this one misreads: a better network does help. The "8 as 9" above is one
-# of them. But of the twelve surest mistakes it repeats ten. Would you have read the label in those? Where you agree with
-# two networks against the label, the image or the label may be at fault. It is no proof: both networks learned from the
-# same training images.
+# Step 4's network reads 48 of the 70 images that this one misreads: a better network does help. The "8 as 9" above is
+# one of them. But of the twelve surest mistakes it repeats ten. Would you have read the label in those? Where you agree
+# with two networks against the label, the image or the label may be at fault. It is no proof: both networks learned
+# from the same training images.
 #
 # ## Analysis
 #
@@ -740,16 +745,16 @@ plots.show(figure, options.out, "mistakes")
 # 99.40 % is missed by the mean and met by one seed. Three seeds cannot say on which side of it many would lie.
 #
 # **What the smaller learning rate did.** The mean over the seeds is 99.30 %<!--S6/part2_step1_dense_head mean at 15-->
-# after epoch 15, and 99.35 %<!--S6/part2_step1_dense_head mean--> after epoch 19. How much of this the smaller rate did
-# we do not know: no run went on without it.
+# after epoch 15, and 99.35 %<!--S6/part2_step1_dense_head mean--> after epoch 19. We do not know how
+# much of this the smaller rate did: no run went on without it.
 #
-# **What the next step changes.** More than half of the parameters are in a head that has a weight of its own for each of
-# 7x7 places. [Step 2](part2_step2_strided.ipynb) shrinks the maps to a single place instead, and needs no head.
+# **What the next step changes.** More than half of the parameters are in a head that has a weight of its own for each
+# of 7x7 places. [Step 2](part2_step2_strided.ipynb) shrinks the maps to a single place instead, and needs no head.
 #
 # ## Exercises
 #
-# **Exercise 1: how sure a normalised logit can be** (medium, 15 minutes). BatchNorm removes the scale of what it gets. On
-# a hidden layer that is its purpose. What does it do to the logits? Step 2 has a network that does this.
+# **Exercise 1: how sure a normalised logit can be** (medium, 15 minutes). BatchNorm removes the scale of what it gets.
+# On a hidden layer that is its purpose. What does it do to the logits? Step 2 has a network that does this.
 #
 # Imagine a perfect last layer: the logit of the right digit is s, the nine others are 0, and every digit is the right
 # one for a tenth of the images. For each digit, BatchNorm subtracts the mean of its logits and divides by their
@@ -803,8 +808,8 @@ for s in (1.0, 10.0, 100.0):
 # %% [markdown]
 # ## Quiz
 #
-# **Question 1.** A BatchNorm stands behind a convolution with 32 channels. Its input has the shape [128, 32, 14, 14]. How
-# many means does it compute in training?
+# **Question 1.** A BatchNorm stands behind a convolution with 32 channels. Its input has the shape [128, 32, 14, 14].
+# How many means does it compute in training?
 #
 # - **a** 128
 # - **b** 32
@@ -857,8 +862,8 @@ for s in (1.0, 10.0, 100.0):
 # <details><summary>Answer</summary>
 #
 # **b.** What lies inside the interval fits the runs. With a, a difference that chance alone may have made would be
-# taken for a fact. With c, the 95 % would belong to one value or one run. They belong to the method: 95 of 100 intervals
-# that are made in this way contain the mean.
+# taken for a fact. With c, the 95 % would belong to one value or one run. They belong to the method: 95 of 100
+# intervals that are made in this way contain the mean.
 #
 # </details>
 
@@ -866,12 +871,12 @@ for s in (1.0, 10.0, 100.0):
 # ## Recap
 #
 # 1. BatchNorm gives each channel mean 0 and deviation 1 over the batch, then times gamma plus beta. In testing it uses
-#    the running mean and variance. In the wrong mode the same network reads worse.
+#    the running mean and variance. In training mode the same network reads images sorted by digit worse.
 # 2. The head holds more than half of the 17,920 parameters. The source's module held 27,232, and torchsummary did not
 #    show it.
 # 3. With a learning rate of 0.2 the network learned with BatchNorm, and did not learn without it.
 # 4. Three seeds give 99.35 %<!--S6/part2_step1_dense_head mean--> and an interval that contains 99.40 %. They do not
 #    decide whether the target is reached.
-# 5. The best epoch by test images flatters, here by 0.02 points<!--S6/part2_step1_dense_head best_epoch_bias-->. A choice
-#    is made on validation images, and the test images are looked at once. We report the last epoch, which was fixed
-#    beforehand.
+# 5. The best epoch by test images flatters, here by 0.02 points<!--S6/part2_step1_dense_head best_epoch_bias-->. A
+#    choice is made on validation images, and the test images are looked at once. We report the last epoch, which was
+#    fixed beforehand.
