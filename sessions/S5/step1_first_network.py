@@ -1,10 +1,10 @@
 # %% [markdown]
 # # S5 step 1: Build a first network that reads handwritten digits
 #
-# This page starts with a table of grey values and ends with a network of 593,200 numbers that reads handwritten
-# digits. It retells the **published solution of a student**; in this course we call such a solution *the source*. The
-# source reported 99.19 % on what it called its test images. We train the same network in the same way, and find out
-# what that number was measured on.
+# This page starts with a table of grey values. It ends with a **neural network**: a chain of simple computations with
+# 593,200 numbers in them, found by a program, that reads handwritten digits. The page retells the published solution of
+# a student. In this course we call such a solution **the source**. The source reported 99.19 % on what it called its
+# test images. We train the same network in the same way, and find out what that number was measured on.
 #
 # **What you'll do**
 #
@@ -19,7 +19,7 @@
 # logit, cross entropy, gradient, learning rate, momentum, epoch, seed, overfitting.
 #
 # **What you'll need**: a little Python. The page runs in under a minute as it stands. Training in full takes
-# about 15 minutes<!--S5/step1_first_network minutes--> on one core of a CPU, and on an NVIDIA H200
+# about 15 minutes<!--S5/step1_first_network minutes--> on one core of a CPU. On an NVIDIA H200 it takes
 # 0.64 seconds<!--bench gpu S5/step1_first_network default seconds--> for each of its 20 passes over the images.
 #
 # *Before this*: nothing. *After this*: [S6 part 1](../S6/part1_backprop.ipynb). The
@@ -32,20 +32,20 @@
 #
 # | what | target | why this number |
 # |---|---|---|
-# | parameters | at most 593,200 | what the source's network has. There is no limit yet: later steps are held against this number |
-# | epochs | at most 20 | the source's. An **epoch** is one pass over all training images |
-# | test accuracy | at least 99.19 % | what the source reported under this name: at most 81 mistakes in 10,000 |
+# | parameters | at most 593,200 | as many as the source's network has; there is no limit yet |
+# | epochs | at most 20 | the source's; an **epoch** is one pass over all training images |
+# | test accuracy | at least 99.19 % | what the source reported: at most 81 mistakes in 10,000 images |
+#
+# **Parameters** are the numbers that training finds. **Accuracy** is the share of the images that are read correctly.
 #
 # The next cell has the switch of every page: `TRAIN`. As it stands, the page loads a network that was trained before,
-# with the numbers of that training. Set it to `"full"` and run all cells, and the network is trained in front of you.
+# and the numbers of that training. Set it to `"full"` and run all cells, and the network is trained before your eyes.
 #
-# Below the switch stands the **recipe**: everything that decides how the network is trained. It is the source's. Each of its words
-# is explained where it is first used.
+# Below the switch stands the **recipe**: everything that decides how the network is trained. It is the source's. Each
+# of its words is explained where it is first used.
 
 # %%
-TRAIN = (
-    "recorded"  # what a full run left; "full" trains as the recipe says, "quick" for seconds on a part of the images
-)
+TRAIN = "recorded"  # "recorded" shows what a full run left; "full" trains as the recipe says; "quick" for seconds on a part
 try:
     from common.recipe import Augmentation, Recipe, Target, command_line
 except ModuleNotFoundError:
@@ -69,9 +69,12 @@ targets = (
 )
 
 # %% [markdown]
-# Now the libraries, and the digits. Three lines are printed: which digits this page works with, on which machine, and
-# whether anything is trained. MNIST is loaded if it can be had. If not, the *built-in* digits of scikit-learn take its
-# place: small ones, whose numbers cannot be compared with MNIST's.
+# Now the libraries and the digits. MNIST has 60,000 **training images**, from which the network learns, and 10,000
+# **test images**, by other writers, on which it is measured. Without MNIST, the *built-in* digits of scikit-learn take
+# their place. Their numbers cannot be compared with MNIST's.
+#
+# The cell prints which digits these are, which machine this is, and whether anything is trained. The **seed** is the
+# number that all random numbers of a run start from: the same seed gives the same random numbers again.
 
 # %%
 import copy
@@ -101,8 +104,9 @@ print(records.head(recipe, options, digits, device))
 #
 # <details><summary>Answer</summary>
 #
-# All ten. It misreads about 71<!--S5/step1_first_network wrong--> images in 10,000, so ten images in a row are rarely
-# a test for it. That is why accuracies are measured on thousands of images.
+# All ten.
+# It misreads about 71<!--S5/step1_first_network wrong--> images in 10,000, so ten images are too few to see a mistake.
+# That is why accuracy is measured on thousands of images.
 #
 # </details>
 
@@ -115,26 +119,28 @@ captions = [f"read as {int(one)}" for one in read]
 plots.show(plots.grid(digits.test_images[:10], captions, columns=5), options.out, "ten_digits")
 
 # %% [markdown]
-# Is that much? A number means little alone. Two simpler methods give it a scale.
+# Is that hard to do? Two much simpler methods answer this.
 #
-# **The nearest average.** Average all training images of each digit. This gives ten blurred pictures. Read an image as
-# the digit whose average is nearest, pixel by pixel.
+# **The nearest average.** Average all training images of each digit. This gives ten blurred pictures. An image is read
+# as the digit whose picture is nearest: the squared differences of all pixels, added up, are smallest.
 
 # %% tags=["measured"]
 flat_train = digits.train_images.flatten(1).float() / 255  # one row of 784 grey values for each image
 flat_test = digits.test_images.flatten(1).float() / 255
 averages = torch.stack([flat_train[digits.train_labels == digit].mean(dim=0) for digit in range(10)])
 nearest = torch.cdist(flat_test, averages).argmin(dim=1)
-nearest_accuracy = 100 * (nearest == digits.test_labels).float().mean().item()
 captions = [f"average {digit}" for digit in range(10)]
 plots.show(plots.grid(255 * averages, captions, columns=5), options.out, "averages")
 
 # %% [markdown]
-# **A linear classifier.** Every digit gets a score: each pixel is multiplied by a number, and the products are added
-# up. The image is read as the digit with the highest score. The multiplied numbers are called **weights**. They are
-# not chosen by hand: a program tries to make the scores of the right digits high, and this is called training. All
-# numbers that training sets are the **parameters**. Here they are 784 weights and one more number for each of ten
-# digits, 7,850. One such weighted sum is a **neuron**; a network is made of many, one after another.
+# **A linear classifier.** Each digit gets a score: every pixel is multiplied by a number, the products are added up,
+# and one more number is added. The highest score wins. The numbers that multiply are called **weights**, the one that
+# is added is the **bias**. Such a weighted sum is a **neuron**. Here are ten neurons with 784 weights and a bias each,
+# 7,850 parameters in all. A network has many neurons, and the results of some are the inputs of others.
+#
+# Nobody chooses the weights. The program looks at 100 images at a time and changes every weight a little, so that it
+# would read these images better. One such change is a **step**. The cell takes 600 steps in each of three epochs, which
+# takes a second or two. What its lines do is explained further down.
 
 # %% tags=["measured"]
 torch.manual_seed(recipe.seed)
@@ -146,30 +152,28 @@ for _ in range(3):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-linear_accuracy = 100 * (linear(flat_test).argmax(dim=1) == digits.test_labels).float().mean().item()
-network_accuracy = 100 * (
-    training.predict(trained, data.InMemoryLoader(digits.test_images, digits.test_labels, 1000)).argmax(dim=1)
-    == digits.test_labels
-).float().mean().item()  # fmt: skip
-print("method                  parameters  test accuracy  of 1,000 images wrong")
-for name, parameters, accuracy in (
-    ("nearest average", averages.numel(), nearest_accuracy),
-    ("linear classifier", models.count_parameters(linear), linear_accuracy),
-    ("this page's network", models.count_parameters(trained), network_accuracy),
+linear_read = linear(flat_test).argmax(dim=1)
+network_read = training.predict(trained, data.InMemoryLoader(digits.test_images, digits.test_labels, 1000)).argmax(dim=1)
+print("method                  parameters   test accuracy   wrong in 1,000")
+for name, parameters, predicted in (
+    ("nearest average", averages.numel(), nearest),
+    ("linear classifier", models.count_parameters(linear), linear_read),
+    ("this page's network", models.count_parameters(trained), network_read),
 ):
-    print(f"{name:<22}{parameters:>12,}{accuracy:>13.2f} %{10 * (100 - accuracy):>23.0f}")
+    wrong = (predicted != digits.test_labels).float().mean().item()
+    print(f"{name:<22}{parameters:>12,}{100 * (1 - wrong):>14.2f} %{1000 * wrong:>17.0f}")
 
 # %% [markdown]
-# So the scale begins near 82 %, and a linear classifier leaves about ten times as many mistakes as our network. The
-# rest of this page is about that difference, and about the lines of the last cell: what they do, and why.
+# So 82 % is easy. The linear classifier makes more than ten times as many mistakes as the network. This page is about
+# what makes the difference.
 #
 # ## The data
 #
 # ### An image is a table of numbers
 #
-# A **tensor** is a table of numbers. A list of numbers is a tensor with one direction, a table of rows and columns has
-# two. A digit of MNIST is a tensor of 28 rows and 28 columns. Each number is one byte: 0 is the empty background, 255
-# is full ink. Here is the middle of the first training image.
+# A **tensor** is a table of numbers. A list has one direction, a table of rows and columns has two, and a tensor may
+# have more. Its **shape** says how long each direction is. A digit of MNIST has the shape [28, 28]. Each number is one
+# byte: 0 is the empty background, 255 is full ink. Here is the middle of the first training image.
 
 # %% tags=["measured"]
 first = digits.train_images[0]
@@ -188,9 +192,10 @@ plots.show(figure, options.out, "samples")
 # %% [markdown]
 # ### Normalisation: where 0.1307 and 0.3081 come from
 #
-# Training works best when the inputs lie around zero and are neither tiny nor huge. So one subtracts the mean of all
-# training pixels, and divides by their standard deviation, which says how far they typically lie from the mean. This
-# is **normalisation**. Nearly every program for MNIST contains the two numbers 0.1307 and 0.3081. Few compute them:
+# Training goes better when the inputs lie around zero and are neither tiny nor huge. So the mean of all training pixels
+# is subtracted from every pixel, and the result is divided by their **standard deviation**: how far the pixels
+# typically lie from their mean. This is **normalisation**. Nearly every program for MNIST contains the two numbers
+# 0.1307 and 0.3081. Few compute them:
 
 # %% tags=["measured"]
 pixels = digits.train_images.float() / 255
@@ -203,8 +208,8 @@ for grey in (0, 255):
           f"{(grey / 255 - data.MEAN) / data.STD:.4f}")  # fmt: skip
 
 # %% [markdown]
-# The two numbers are computed from the *training* images alone. The test images stand for digits that nobody has seen
-# yet, so nothing may be computed from them beforehand.
+# The two numbers are computed from the *training* images alone. The test images stand for digits that do not exist yet,
+# so nothing may be computed from them beforehand.
 #
 # ### Augmentation: every image a little different each time
 #
@@ -223,16 +228,15 @@ transform = transforms.Compose(
     ]
 )
 torch.manual_seed(recipe.seed)
-eight = torch.stack([transform(Image.fromarray(first.numpy())) for _ in range(6)])
-plots.show(plots.grid(eight, [f"time {number}" for number in range(1, 7)]), options.out, "augmented")
+six = torch.stack([transform(Image.fromarray(first.numpy())) for _ in range(6)])
+plots.show(plots.grid(six, [f"time {number}" for number in range(1, 7)]), options.out, "augmented")
 
 # %% [markdown]
-# Mind the order. The image is turned *before* it is normalised, and 0 is the background. After normalisation 0 would
-# be a grey.
+# The order matters. The image is turned *before* it is normalised, when 0 is the background. After normalisation 0
+# would be a grey.
 #
-# The recipe at the top says the same in two words, `rotation=15, crop_probability=0.1`. The course builds the chain
-# from it. With the same random numbers both give the same image. The **seed** is the number that all random numbers
-# start from: the same seed gives the same numbers again.
+# The recipe says the same in two words: `rotation=15, crop_probability=0.1`. The course builds the chain from them.
+# With the same seed both give the same image:
 
 # %%
 made = []
@@ -246,9 +250,11 @@ print("written out and built from the recipe, the same image:", torch.equal(*mad
 #
 # The network gets many images at once, a **batch**, here 512. A loader makes the batches: it shuffles the images,
 # changes each at random, and puts them into one tensor. PyTorch's `DataLoader` does this one image at a time. The
-# course's `InMemoryLoader` does it for a whole batch at once; equal random numbers give equal pixels, which a test
-# checks. A batch has four directions: image, channel, row, column. A **channel** is one of the numbers that stand at
-# the same pixel: a colour image has three, ours has one, and the inner layers of our network will have up to 256.
+# course's `InMemoryLoader` does it for a whole batch at once. With the same random numbers both give the same pixels;
+# `tests/data/test_loaders.py` checks it.
+#
+# A batch has four directions: image, channel, row, column. A **channel** is a picture of the same size that belongs to
+# the same image. A colour image has three: red, green, blue. Ours has one. Inside the network there will be up to 256.
 
 # %%
 train_batches = data.InMemoryLoader(
@@ -291,10 +297,9 @@ plots.show(plots.grid(images[:12], [str(int(label)) for label in labels[:12]]), 
 # %% [markdown]
 # ### Two things called a test
 #
-# A network could learn the training images by heart. Whether it can *read* shows only on images that it was not
-# trained on. MNIST sets 10,000 images aside for this, by other writers: we call them **held-out** images, or test
-# images. The source's "test" loader was built on something else: on the training images, changed at random like in
-# training. We measure both.
+# A network could learn the training images by heart. Whether it can *read* shows only on images that it was not trained
+# on. They are called **held-out** images; here these are MNIST's 10,000 test images. The source's "test" loader was
+# built on other images: on the training images, changed at random as in training. We measure both.
 
 # %%
 test_batches = {
