@@ -45,9 +45,7 @@
 # of its words is explained where it is first used.
 
 # %%
-TRAIN = (
-    "recorded"  # what a full run left; "full" trains as the recipe says, "quick" for seconds on a part of the images
-)
+TRAIN = "recorded"  # what a full run left; "full" trains as the recipe says, "quick" for seconds on a part
 try:
     from common.recipe import Augmentation, Recipe, Target, command_line
 except ModuleNotFoundError:
@@ -551,8 +549,8 @@ step = exercises.check(step, (*one, 0.1, 0.9), (*two, 0.01, 0.5))
 #
 # <details><summary>Answer</summary>
 #
-# Only where the gradients agree. The velocity tends to 1 + 0.9 + 0.81 + ..., which is 10, so the steps become ten times
-# as long. Gradients that contradict each other cancel in the velocity, and the steps become about half as long.
+# Only where the gradients agree. The velocity tends to 1 + 0.9 + 0.9 x 0.9 + ..., which is 10, so the steps become ten
+# times as long. Gradients that contradict each other cancel in the velocity, and the steps become about half as long.
 #
 # </details>
 
@@ -745,9 +743,8 @@ print(records.claims(recipe.step, {20: 59_514}))
 some = digits.train_images[:10_000], digits.train_labels[:10_000]
 changed = data.InMemoryLoader(*some, 1000, augmentation=recipe.augmentation, seed=recipe.seed, device=device)
 unchanged = data.InMemoryLoader(*some, 1000, device=device)
-if options.recorded:
-    log_probabilities = trained_log_probabilities  # the same weights, measured above
-else:
+log_probabilities = trained_log_probabilities  # of the same weights, where they are the recorded ones
+if not options.recorded:
     log_probabilities = training.predict(model, test_batches["held-out"])
 predictions = log_probabilities.argmax(dim=1)
 for name, right, total in (
@@ -910,8 +907,8 @@ tried = experiment(
 # testing. Two such numbers look like proof that nothing overfits. But both were measured on training images, so they
 # would be close in any case.
 #
-# **What comes next.** Nobody has asked yet whether 593,200 parameters are needed. S6 sets a limit of 20,000, and S7 one
-# of 8,000. Before that comes the line that we did not explain: `loss.backward()`. [S6 part
+# **What comes next.** Nobody has asked yet whether 593,200 parameters are needed. S6 allows about a thirtieth of them,
+# and S7 still fewer. Before that comes the line that we did not explain: `loss.backward()`. [S6 part
 # 1](../S6/part1_backprop.ipynb) computes eight derivatives by hand.
 
 # %% [markdown]
