@@ -1,10 +1,10 @@
 # %% [markdown]
 # # S5 step 1: Build a first network that reads handwritten digits
 #
-# This page starts with a table of grey values. It ends with a **neural network**: a chain of simple computations with
-# 593,200 numbers in them, found by a program, that reads handwritten digits. The page retells the published solution of
-# a student. In this course we call such a solution **the source**. The source reported 99.19 % on what it called its
-# test images. We train the same network in the same way, and find out what that number was measured on.
+# This page starts with a table of grey values. It ends with a **neural network** that reads handwritten digits: a chain
+# of simple computations with 593,200 numbers in them, which a program has found. The page retells the published
+# solution of a student. In this course we call such a solution **the source**. The source reported 99.19 % on what it
+# called its test images. We train the same network in the same way, and find out what that number was measured on.
 #
 # **What you'll do**
 #
@@ -293,6 +293,9 @@ for make_loader in (data.classic_loader, data.InMemoryLoader):
     shortest.append(1000 * min(taken))
 print(f"512 images take {shortest[0]:.0f} ms one by one, {shortest[1]:.0f} ms at once")
 
+# %% [markdown]
+# Here are the first twelve images of the batch, as the network gets them:
+
 # %%
 plots.show(plots.grid(images[:12], [str(int(label)) for label in labels[:12]]), options.out, "batch")
 
@@ -417,8 +420,8 @@ figure.axes[0].plot([left, right, right, left, left], [top, top, bottom, bottom,
 plots.show(figure, options.out, "convolution")
 
 # %% [markdown]
-# The black square is the patch from above. All pictures have one scale: white is 0, red is positive, blue is
-# negative. Each stroke is red on its left side and blue on its right. ReLU keeps the red.
+# The black square is the patch from above. All pictures have one scale: white is 0, red is positive, blue is negative.
+# The second picture is red on the left side of each stroke and blue on the right. ReLU keeps the red.
 #
 # ### The whole network
 #
@@ -747,14 +750,14 @@ log_probabilities = trained_log_probabilities  # of the same weights, where they
 if not options.recorded:
     log_probabilities = training.predict(model, test_batches["held-out"])
 predictions = log_probabilities.argmax(dim=1)
-for name, right, total in (
-    ("training images, changed at random", (metrics := training.evaluate(model, changed)).correct, metrics.total),
-    ("training images as they are", (metrics := training.evaluate(model, unchanged)).correct, metrics.total),
-    ("held-out images as they are", int((predictions == digits.test_labels).sum()), len(predictions)),
-):
-    share = right / total
-    chance = 100 * math.sqrt(share * (1 - share) / total)
-    print(f"{name:<36}{100 * share:6.2f} %, and typically {chance:.2f} points more or less with other images")
+accuracies = {
+    "training images, changed at random": training.evaluate(model, changed).accuracy,
+    "training images as they are": training.evaluate(model, unchanged).accuracy,
+    "held-out images as they are": 100 * (predictions == digits.test_labels).float().mean().item(),
+}
+for name, accuracy in accuracies.items():
+    chance = math.sqrt(accuracy * (100 - accuracy) / len(some[1]))  # the standard deviation for as many other images
+    print(f"{name:<36}{accuracy:6.2f} %, and typically {chance:.2f} points more or less with other images")
 
 # %% [markdown]
 # Two effects point in opposite directions. The changes make an image harder: compare the first line with the second.
@@ -841,9 +844,9 @@ for name, wanted in ours_to_compare.items():
     print(f"{name:<20}{best:>16}{found[best]:>14.2f}{second:>11}{found[second]:>14.2f}")
 
 # %% [markdown]
-# Kernel 16 copies the digit: its weights are nearly all positive, so it also blurs a little. Kernel 30 is nearly our
-# `upper_edge` upside down, and so its correlation is negative. Nobody told the network to look for edges. It found them
-# because they make the loss smaller.
+# Kernel 16 nearly copies the digit: most of its weights are positive, so it also blurs a little. Kernel 30 is nearly
+# our `upper_edge` upside down, and so its correlation is negative. Nobody told the network to look for edges. Training
+# found such kernels by making the loss smaller.
 #
 # Deeper layers see more of the image at once. Here are the first six maps of each of the four convolutions, after ReLU,
 # for the same digit.
@@ -863,9 +866,9 @@ plots.show(figure, options.out, "deeper_layers")
 
 # %% [markdown]
 # A row is a layer. The maps have 26, 24, 10 and 8 numbers a side and are drawn at the same size. Each picture has a
-# scale of its own here, because the layers' numbers differ in size. A white picture is a map without a positive number.
-# The first rows still show the stroke. In the last row it cannot be seen any more: each number says how strongly one
-# pattern of 14x14 pixels was found.
+# scale of its own here, because the layers' numbers differ in size. An empty picture is a map without a positive
+# number. The first rows still show the stroke. In the last row little of it can be seen: each number says how strongly
+# one pattern of 14x14 pixels was found.
 #
 # ## Try it yourself
 #
@@ -904,8 +907,8 @@ tried = experiment(
 #
 # **What the claim measured.** The source's test loader was built on its training images. A reader of its notebook can
 # see this in two places. It counts 60,000 images. And its two numbers are close: 99.21 % in training and 99.19 % in
-# testing. Two such numbers look like proof that nothing overfits. But both were measured on training images, so they
-# would be close in any case.
+# testing. Two such numbers look like proof that nothing overfits. But both were measured on training images. For a
+# network that overfits they would be close too.
 #
 # **What comes next.** Nobody has asked yet whether 593,200 parameters are needed. S6 allows about a thirtieth of them,
 # and S7 still fewer. Before that comes the line that we did not explain: `loss.backward()`. [S6 part
@@ -953,7 +956,7 @@ print(
 # </details>
 
 # %% [markdown]
-# **Exercise 4: cross entropy that survives** (medium, 10 minutes). Write the loss of one image from the list of its
+# **Exercise 4: cross entropy of large logits** (medium, 10 minutes). Write the loss of one image from the list of its
 # logits, with `math.exp` and `math.log`. A logit may be 1000, and `math.exp(1000)` raises an error. Does the loss
 # change when the same number is subtracted from all logits?
 
@@ -1058,4 +1061,4 @@ print("it agrees with PyTorch's:", math.isclose(cross_entropy([2, 1, 0], 0), by_
 # 4. Each step is: logits, loss, gradients, new weights. Momentum is a velocity that keeps 0.9 of itself.
 # 5. On 256 images the network overfits. On 60,000 it meets the target. The source's 99.19 % was measured on its
 #    training images, where our runs give 99.17 %<!--S5/step1_first_network source mean-->.
-# 6. Some kernels of the first layer copy the digit, and some find edges. Deeper maps no longer look like the digit.
+# 6. Some kernels of the first layer copy the digit, and some find edges. The deepest maps show little of it.
