@@ -885,7 +885,7 @@ plots.show(figure, options.out, "deeper_layers")
 change = "momentum=0.0"  # change this
 prediction = None  # your guess: accuracy without momentum minus accuracy with it, in points
 tried = experiment(
-    recipe, options, digits, device, change, prediction=prediction, images=1_000, epochs=4, batch_size=32
+    recipe, options, digits, device, change, prediction=prediction, images=1_000, epochs=3, batch_size=32
 )
 
 # %% [markdown]
@@ -894,7 +894,7 @@ tried = experiment(
 # Here the accuracy fell by about 60 points. With three seeds, chance can move such a difference a lot, so the interval
 # is wide. But all of it lies far below 0: momentum does help in this short training.
 #
-# Why so much? There are only 32 steps in each of the four epochs. Where gradients agree from step to step, momentum
+# Why so much? There are only 32 steps in each of the three epochs. Where gradients agree from step to step, momentum
 # makes the steps up to ten times as long. If that is the reason, a learning rate ten times as large should replace the
 # momentum. Predict what `momentum=0.0 lr=0.1` gives, and try it. Then try `lr=0.1` alone, which makes the steps up to
 # ten times longer still.
