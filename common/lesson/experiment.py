@@ -17,7 +17,9 @@ from common.training.acceleration import make_training_step
 from common.training.optimizers import make_optimizer, make_schedule, weight_ema
 from common.training.steps import nll_loss
 
-HELD_OUT = 5_000  # training images, the last ones: nothing is chosen by the test images
+HELD_OUT = (
+    5_000  # training images, the last ones, where a page asks for no other number: nothing is chosen by the test images
+)
 
 
 def experiment(
@@ -29,6 +31,7 @@ def experiment(
     *,
     prediction: float | None = None,
     images: int = 2_000,
+    held_out: int = HELD_OUT,
     epochs: int = 5,
     batch_size: int = 64,
     seeds: tuple[int, ...] = (1, 2, 3),
@@ -37,13 +40,13 @@ def experiment(
     """Train the recipe as it stands and with `change`, such as "lr=0.1", on a part of the digits, and print both.
 
     Each seed trains both ways from the same first weights (where the networks are the same) in the same order of the
-    images. `network` builds another network for the changed side. Accuracies, in per cent, are of 5,000 training images
+    images. `network` builds another network for the changed side. Accuracies, in per cent, are of `held_out` training images
     that are set aside. `prediction` is the reader's guess of the difference, in points. In a quick run the experiment
     shrinks to one pass over 128 images.
     """
     if options.quick:
         images, epochs = min(images, 128), 1
-    held_out = min(HELD_OUT, len(digits.train_labels) // 4)
+    held_out = min(held_out, len(digits.train_labels) // 4)
     some = slice(0, min(images, len(digits.train_labels) - held_out))
     rest = slice(len(digits.train_labels) - held_out, None)
     test = InMemoryLoader(digits.train_images[rest], digits.train_labels[rest], 1_000, device=device)

@@ -35,5 +35,8 @@ def test_the_same_recipe_on_both_sides_gives_no_difference_and_another_one_does(
 
 
 def test_a_quick_run_shrinks_it(options, capsys):
-    experiment(RECIPE, dataclasses.replace(options, train="quick"), data.load("builtin"), CPU, "lr=0.1", seeds=(1, 2))
-    assert "Trained on 128 images, 1 epochs" in capsys.readouterr().out
+    quick, digits = dataclasses.replace(options, train="quick"), data.load("builtin")
+    experiment(RECIPE, quick, digits, CPU, "lr=0.1", seeds=(1, 2), held_out=100)
+    said = capsys.readouterr().out
+    assert "Trained on 128 images, 1 epochs" in said
+    assert "measured on 100 others of the training images" in said
