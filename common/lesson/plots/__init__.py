@@ -5,15 +5,19 @@ from common.lesson.plots.backprop import error_curves, valley, widening
 from common.lesson.plots.curves import curves
 from common.lesson.plots.images import confusion, grid, maps, mistakes, percent, probabilities
 from common.lesson.plots.networks import network, neurons, receptive_fields
+from common.lesson.plots.pooling import class_maps, intervals, many_tests, shift_maps
 from common.lesson.plots.studies import frontier, ladder
 
 __all__ = [
+    "class_maps",
     "confusion",
     "curves",
     "error_curves",
     "frontier",
     "grid",
+    "intervals",
     "ladder",
+    "many_tests",
     "maps",
     "mistakes",
     "network",
@@ -22,6 +26,7 @@ __all__ = [
     "plt",
     "probabilities",
     "receptive_fields",
+    "shift_maps",
     "show",
     "valley",
     "widening",
