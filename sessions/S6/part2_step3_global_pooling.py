@@ -369,10 +369,9 @@ gammas = model.layers[5][3].weight
 print(f"gamma of the ten maps: {gammas.min():.2f} to {gammas.max():.2f}")
 print(f"{'map':<22}{'active cells':>14}{'active windows':>16}{'quite empty':>13}")
 for name, chosen in (("of the right digit", its_own), ("of another digit", ~its_own)):
-    shares = [active[chosen], windows[chosen], ~active[chosen].flatten(1).any(dim=1)]
-    print(
-        f"{name:<22}" + "".join(f"{100 * one.float().mean():>{wide}.1f} %" for one, wide in zip(shares, (12, 14, 11)))
-    )
+    shares = (active[chosen], windows[chosen], ~active[chosen].flatten(1).any(dim=1))
+    in_cells, in_windows, empty = (100 * one.float().mean() for one in shares)
+    print(f"{name:<22}{in_cells:>12.1f} %{in_windows:>14.1f} %{empty:>11.1f} %")
 print(f"mean probability of the right digit: {100 * log_probabilities[its_own].exp().mean():.1f} %")
 
 # %% [markdown]
