@@ -78,14 +78,12 @@ def many_tests(counts: Tensor, marks: dict[str, list[int]], images: int) -> Figu
     return figure
 
 
-def intervals(rows: dict[str, tuple[float, float, float]], bounds: list[float], xlabel: str) -> Figure:
-    """A line for each row, from its low to its high end, with a dot at its value, and dotted lines at the `bounds`."""
+def intervals(rows: dict[str, tuple[float, float, float]], xlabel: str) -> Figure:
+    """A line for each row (value, low, high), from its low end to its high end, with a dot at the value."""
     figure, axis = plt.subplots(figsize=(8, 0.42 * len(rows) + 1.1))
     for row, (value, low, high) in enumerate(rows.values()):
         axis.plot([low, high], [row, row], color="#1f77b4", linewidth=2)
         axis.plot(value, row, "o", color="#1f77b4")
-    for bound in bounds:
-        axis.axvline(bound, color="#d95f02", linestyle=":")
     axis.set_yticks(range(len(rows)), list(rows))
     axis.set(xlabel=xlabel, ylim=(len(rows) - 0.5, -0.5))
     return figure
