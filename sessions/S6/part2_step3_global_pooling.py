@@ -3,7 +3,7 @@
 #
 # Step 1 spent more than half of its parameters on two dense layers. Step 2 had none, but its scores suffered from
 # Dropout. This page retells the published solution of another student, *the source*. Its last convolution makes ten
-# maps, one for each digit. The average of a map is the digit's score. No weight is needed for that. The network has
+# maps, one for each digit. The average of a map is the digit's [logit](../S5/step1_first_network.ipynb), in short its *score*. No weight is needed for that. The network has
 # 17,118 parameters, and the source reported 99.33 % after epoch 20. Can an average replace a dense layer, and what does it forget?
 #
 # **What you'll do**
@@ -487,8 +487,8 @@ plots.show(figure, options.out, "class_maps")
 # %% [markdown]
 # Over each map stands its score: the sum of its nine cells. Red cells speak for the class, blue ones against it.
 # A map that is evenly pale is empty: its score is at the floor. In the first three rows one map is red nearly everywhere.
-# In the wrong rows two maps compete. Compare the map of the label with the map of what was read: which cells make the
-# difference?
+# In the wrong rows more than one map is active. Compare the map of the label with the map of what was read: which cells
+# make the difference?
 #
 # The orange squares say how to read a cell. The solid one is the place of the middle cell, 8 pixels wide. The dashed
 # one is what this cell sees: 30x30 pixels. So a red cell does not say "the reason lies exactly here". It says "around
@@ -579,8 +579,9 @@ plots.show(plots.shift_maps(SHIFTS, accuracies), options.out, "shifts")
 
 # %% [markdown]
 # Both panels have one scale; each accuracy is from 500 test images and one network. In the middle both read 99 %. Four pixels up and to the left, the
-# network with pooling still reads 95 % of the digits and the dense head 38 %. So pooling does not need a digit to lie in the
-# middle, although all training digits did.
+# network with pooling still reads 95 % of the digits and the dense head 38 %. So this network does not need a
+# digit to lie in the middle, although all training digits did. (The two networks differ in more than the head: in the one with pooling
+# a cell sees more of the image, and there is Dropout. How much of the difference is due to pooling alone is not measured.)
 #
 # But the left panel is not symmetric. Compare its corners: up and to the left, down and to the right.
 #
@@ -612,12 +613,11 @@ for name, scores_of in (("the last row and column", network), ("the first row an
 # %% [markdown]
 # In the first line the direction matters: 91.8 % against 95.4 %. Among the digits that lose no ink it is 90.9 % against
 # 97.9 %, so lost ink is not the reason. In the second line, with the same weights, digits that moved down and to the right are read
-# far better: 97.9 % in place of 91.8 %. So the dropped row and column cause most of the harm. Digits that moved up and
-# to the left change less. It is one network. That another one would show the same is likely, for every network of this
-# design drops these cells, but we have not measured it.
+# far better: 97.9 % in place of 91.8 %. The difference between the directions has turned round, and among the digits
+# that lose no ink it has shrunk from 7 points to 1. So the dropped row and column are the main cause.
 #
-# On the test digits as they are, all this costs nothing that we could see: they lie in the middle. It would matter in an
-# application where digits lie anywhere.
+# This is one network, but every network of this design drops these cells. Whether that costs anything for the test
+# digits as they are, in the middle, we do not know: one would have to train a network that drops nothing.
 
 # %% [markdown]
 # ## Analysis
@@ -705,5 +705,5 @@ for name, scores_of in (("the last row and column", network), ("the first row an
 #    99.25 %<!--S6/part2_step3_global_pooling mean-->.
 # 5. A class map shows what each cell adds to a score. It is drawn from the maps that feed the score. A dense head has class
 #    maps too.
-# 6. Pooling reads shifted digits far better than step 1's dense head. It still depends on the direction: a max-pool of 2 on
+# 6. This network reads shifted digits far better than step 1's. The direction still matters, because a max-pool of 2 on
 #    seven cells drops the last row and column.

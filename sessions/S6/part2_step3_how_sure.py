@@ -196,8 +196,8 @@ for images in sizes:
     better = simulated_tests(0.0058, images, tests=500, seed=3)
     ahead = 100 * (better < worse).float().mean()
     error = math.hypot(standard_error(99.33, images), standard_error(99.42, images))
-    print(f"{images:>7,} images: the better network is ahead in {ahead:.1f} % of 500 tests; ", end="")
-    print(f"standard error of the difference {error:.3f} points")
+    print(f"{images:>7,} images: ahead in {ahead:.1f} % of 500 tests; ", end="")
+    print(f"standard error of the difference {error:.3f}")
 if prediction is None:
     print("You made no prediction.")
 else:
@@ -238,9 +238,10 @@ print(
 # times. Now read the columns down. *Between* our seeds the counts differ by 9 to 20. Neighbouring epochs do not show
 # how far runs scatter.
 #
-# And one of our seeds made 85 mistakes. In the simulation of one network at 99.375 %, 95 of 100 tests lie between the
-# two bounds printed above, and 85 is outside. So our recipe is not just "that network, tested again". Where does each run lie? The next figure
-# centres on what each run measured, not on a number that we chose: its accuracy, plus and minus 1.96 standard errors.
+# And one of our seeds made 85 mistakes. In the simulation of one network at 99.375 %, 95 of 100 tests lie between 47 and
+# 79. So the hill above does not describe our runs: a network that truly reads 99.375 % would hardly make 85 mistakes.
+# We chose that middle, halfway between the claims; it is not where our runs lie. The next figure makes no such choice. It
+# centres on what each run measured: its number of mistakes, plus and minus 1.96 standard errors.
 
 # %%
 measured = {"claimed 99.33 %": 67, "claimed 99.42 %": 58} | dict(zip(wrong, last, strict=True))
