@@ -6,16 +6,20 @@ from common.lesson.plots.batchnorm import histograms, picked_epochs
 from common.lesson.plots.curves import curves
 from common.lesson.plots.images import confusion, grid, maps, mistakes, percent, probabilities
 from common.lesson.plots.networks import network, neurons, receptive_fields
+from common.lesson.plots.pooling import class_maps, intervals, many_tests, shift_maps
 from common.lesson.plots.studies import frontier, ladder
 
 __all__ = [
+    "class_maps",
     "confusion",
     "curves",
     "error_curves",
     "frontier",
     "grid",
     "histograms",
+    "intervals",
     "ladder",
+    "many_tests",
     "maps",
     "mistakes",
     "network",
@@ -25,6 +29,7 @@ __all__ = [
     "plt",
     "probabilities",
     "receptive_fields",
+    "shift_maps",
     "show",
     "valley",
     "widening",
