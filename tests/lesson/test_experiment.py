@@ -37,3 +37,11 @@ def test_the_same_recipe_on_both_sides_gives_no_difference_and_another_one_does(
 def test_a_quick_run_shrinks_it(options, capsys):
     experiment(RECIPE, dataclasses.replace(options, train="quick"), data.load("builtin"), CPU, "lr=0.1", seeds=(1, 2))
     assert "Trained on 128 images, 1 epochs" in capsys.readouterr().out
+
+
+def test_it_prints_the_accuracies_in_training_where_they_are_asked_for(options, capsys):
+    digits = data.load("builtin")
+    experiment(RECIPE, options, digits, CPU, images=200, epochs=1, seeds=(1, 2), in_training=True)
+    assert "in training, last epoch, mean of the seeds: as it is " in capsys.readouterr().out
+    experiment(RECIPE, options, digits, CPU, images=200, epochs=1, seeds=(1, 2))
+    assert "in training" not in capsys.readouterr().out
