@@ -36,13 +36,14 @@ def experiment(
     batch_size: int = 64,
     seeds: tuple[int, ...] = (1, 2, 3),
     network: Callable[[], nn.Module] | None = None,
+    in_training: bool = False,
 ) -> comparison.Comparison:
     """Train the recipe as it stands and with `change`, such as "lr=0.1", on a part of the digits, and print both.
 
     Each seed trains both ways from the same first weights (where the networks are the same) in the same order of the
     images. `network` builds another network for the changed side. Accuracies, in per cent, are of `held_out` training images
     that are set aside. `prediction` is the reader's guess of the difference, in points. In a quick run the experiment
-    shrinks to one pass over 128 images.
+    shrinks to one pass over 128 images. With `in_training` it also prints the accuracies in training.
     """
     if options.quick:
         images, epochs = min(images, 128), 1
@@ -53,7 +54,7 @@ def experiment(
     small = dataclasses.replace(recipe, epochs=epochs, batch_size=batch_size)
     options = dataclasses.replace(options, train="full", protocol="held-out")
 
-    def accuracy(recipe: Recipe, seed: int, build: Callable[[], nn.Module] | None) -> float:
+    def accuracies(recipe: Recipe, seed: int, build: Callable[[], nn.Module] | None) -> tuple[float, float]:
         torch.manual_seed(seed)
         model = (build() if build else models.build(models.of(recipe))).to(device)
         batches = InMemoryLoader(
@@ -70,13 +71,15 @@ def experiment(
         optimizer = make_optimizer(model, recipe, training_step.fused_optimizer)
         schedule, ema = make_schedule(optimizer, recipe, len(batches)), weight_ema(model, recipe)
         for _ in range(recipe.epochs):
-            train_epoch(model, batches, optimizer, training_step, schedule, ema)
-        return evaluate(ema.module if ema else model, test).accuracy
+            trained = train_epoch(model, batches, optimizer, training_step, schedule, ema)
+        return evaluate(ema.module if ema else model, test).accuracy, trained.accuracy
 
     changed = with_overrides(small, change)
     started = time.perf_counter()
-    sides = [{seed: accuracy(one, seed, build) for seed in seeds} for one, build in ((small, None), (changed, network))]
+    ways = ((small, None), (changed, network))
+    both = [{seed: accuracies(one, seed, build) for seed in seeds} for one, build in ways]
     seconds = time.perf_counter() - started
+    sides = [{seed: tested for seed, (tested, _) in side.items()} for side in both]
     found = comparison.paired(*sides)
     names = ("as it is", overrides_between(small, changed) or ("the other network" if network else "the same again"))
     width = max(map(len, names))
@@ -89,6 +92,10 @@ def experiment(
         f"difference {found.difference:+.2f} points, 95 % interval {found.low:+.2f} to {found.high:+.2f} "
         f"({found.seeds} pairs, one comparison)"
     )
+    if in_training:
+        means = [statistics.fmean(trained for _, trained in side.values()) for side in both]
+        told = ", ".join(f"{name} {mean:.2f} %" for name, mean in zip(names, means, strict=True))
+        print(f"in training, last epoch, mean of the seeds: {told}")
     if prediction is None:
         print("You made no prediction.")
     else:

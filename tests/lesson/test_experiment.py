@@ -40,3 +40,11 @@ def test_a_quick_run_shrinks_it(options, capsys):
     said = capsys.readouterr().out
     assert "Trained on 128 images, 1 epochs" in said
     assert "measured on 100 others of the training images" in said
+
+
+def test_it_prints_the_accuracies_in_training_where_they_are_asked_for(options, capsys):
+    digits = data.load("builtin")
+    experiment(RECIPE, options, digits, CPU, images=200, epochs=1, seeds=(1, 2), in_training=True)
+    assert "in training, last epoch, mean of the seeds: as it is " in capsys.readouterr().out
+    experiment(RECIPE, options, digits, CPU, images=200, epochs=1, seeds=(1, 2))
+    assert "in training" not in capsys.readouterr().out

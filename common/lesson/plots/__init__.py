@@ -3,6 +3,7 @@
 from common.lesson.plots.style import plt, show  # noqa: I001 - first of all: it chooses matplotlib's backend
 from common.lesson.plots.backprop import error_curves, valley, widening
 from common.lesson.plots.batchnorm import histograms, picked_epochs
+from common.lesson.plots.ceilings import ceilings
 from common.lesson.plots.curves import curves
 from common.lesson.plots.images import confusion, grid, maps, mistakes, percent, probabilities
 from common.lesson.plots.networks import network, neurons, receptive_fields
@@ -11,6 +12,7 @@ from common.lesson.plots.studies import frontier, ladder
 
 __all__ = [
     "class_maps",
+    "ceilings",
     "confusion",
     "curves",
     "error_curves",
