@@ -17,9 +17,7 @@ from common.training.acceleration import make_training_step
 from common.training.optimizers import make_optimizer, make_schedule, weight_ema
 from common.training.steps import nll_loss
 
-HELD_OUT = (
-    5_000  # training images, the last ones, where a page asks for no other number: nothing is chosen by the test images
-)
+HELD_OUT = 5_000  # training images, the last ones: nothing is chosen by the test images
 
 
 def experiment(
@@ -41,9 +39,9 @@ def experiment(
     """Train the recipe as it stands and with `change`, such as "lr=0.1", on a part of the digits, and print both.
 
     Each seed trains both ways from the same first weights (where the networks are the same) in the same order of the
-    images. `network` builds another network for the changed side. Accuracies, in per cent, are of `held_out` training images
-    that are set aside. `prediction` is the reader's guess of the difference, in points. In a quick run the experiment
-    shrinks to one pass over 128 images. With `in_training` it also prints the accuracies in training.
+    images. `network` builds another network for the changed side. Accuracies, in per cent, are of `held_out` training
+    images that are set aside. `prediction` is the reader's guess of the difference, in points. In a quick run the
+    experiment shrinks to one pass over 128 images. With `in_training` it also prints the accuracies in training.
     """
     if options.quick:
         images, epochs = min(images, 128), 1

@@ -211,12 +211,14 @@ plots.show(plots.network(rows), options.out, "network")
 
 # %%
 print(models.layer_table(model))
+for name, network in (("this network", model), ("step 1's", models.build("S6/part2_step1_dense_head"))):
+    print(f"{name:<14}{sum(row.multiply_adds for row in models.layer_rows(network)):>10,} multiply-adds for an image")
 
 # %% [markdown]
 # Each stride of 2 doubles the jump, so the receptive field grows fast, to 95 pixels. The image has 28. What lies beyond
 # it is padding: zeros. Exercise 1 counts weights that never meet anything else.
 #
-# The network does 725,760 multiply-adds for an image; step 1 did 4,300,048.
+# The network does 725,760 multiply-adds for an image, a sixth of the 4,300,048 of step 1.
 #
 # Now look at the end of the network. The last convolution gives the **logits**, which S5 introduced. Three things are
 # odd about them:
@@ -582,7 +584,7 @@ print(f"in the last convolution: {useless} of 9, so {useless * 16 * 16:,} weight
 #     return kernel * kernel - touching * touching
 # ```
 #
-# A 2x2 kernel without padding would do the same work with the other 1,024 weights.
+# A 2x2 kernel without padding would do the same work with the other weights alone.
 #
 # </details>
 
@@ -637,12 +639,12 @@ print(
 #
 # - **a** 3
 # - **b** 4
-# - **c** 2.25
+# - **c** 3 x 0.75
 #
 # <details><summary>Answer</summary>
 #
 # **b.** What is kept is divided by 1 - 0.25, and 3 / 0.75 = 4. So the mean over many draws stays 3. With a it would
-# fall to 2.25. That is c: the mean over many draws without the scaling, and never the value that comes out.
+# fall. It would be c, which is a mean over many draws and never the value that comes out.
 #
 # </details>
 #
