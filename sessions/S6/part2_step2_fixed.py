@@ -29,9 +29,7 @@
 # fix changes. So everything except the last lines of the network is as before, also the seeds.
 
 # %%
-TRAIN = (
-    "recorded"  # what a full run left; "full" trains as the recipe says, "quick" for seconds on a part of the images
-)
+TRAIN = "recorded"  # what a full run left; "full" trains as the recipe says, "quick" for seconds on a part
 try:
     from common.recipe import Recipe, Target, command_line
 except ModuleNotFoundError:

@@ -277,7 +277,7 @@ print(f"training accuracy after the last epoch, mean of the seeds: {records.trai
 # and the weights still change. We take the trained network, leave BatchNorm and the weights as in testing, and switch on
 # only Dropouts. The images are the first 10,000 *training* images.
 #
-# **Predict first.** Two Dropouts act on maps, on 784 and on 64 values. The third acts on the 16 logits. Each drops a
+# **Predict first.** Two Dropouts act on maps, of 16x7x7 and of 16x2x2 values. The third acts on the 16 logits. Each drops a
 # quarter. Together they cost about 15 points. Which one costs most?
 #
 # <details><summary>Answer</summary>
