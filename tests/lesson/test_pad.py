@@ -94,8 +94,8 @@ def page(tmp_path_factory):
     environment = {name: value for name, value in os.environ.items() if name != "TQDM_DISABLE"}
     environment |= {"PYTHONPATH": str(ROOT), "JUPYTER_CONFIG_DIR": str(folder / "config"), "OMP_NUM_THREADS": "1"}
     server = subprocess.Popen(
-        [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}", f"--IdentityProvider.token={token}"]
-        + [f"--ServerApp.root_dir={folder}", "--ServerApp.port_retries=0"],
+        [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}"]
+        + [f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={folder}", "--ServerApp.port_retries=0"],
         cwd=folder,
         env=environment,
         stdout=subprocess.DEVNULL,
