@@ -220,7 +220,8 @@ convolve_1x1 = exercises.check(convolve_1x1, (maps_32, weights, bias), (oblong_m
 # ```
 #
 # </details>
-#
+
+# %% [markdown]
 # **Predict first.** One network makes ten maps with a 1x1 convolution and then averages them. Another averages the 32
 # maps first, and then has a dense layer from 32 to 10 with the same weights. Do the scores differ?
 #
@@ -452,7 +453,8 @@ class_maps = exercises.check(class_maps, (some_maps[0], pooling_weights), (oblon
 # ```
 #
 # </details>
-#
+
+# %% [markdown]
 # The maps must be those that feed the average: behind the max-pool. The 7x7 maps in front of it have another average.
 
 # %% tags=["measured"]

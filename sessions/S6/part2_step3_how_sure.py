@@ -57,7 +57,7 @@ exercises = Exercises(recipe.step)
 device = training.choose_device(options.device)
 digits = data.load(options.data, options.limit, options.validate)
 print(digits)
-print(f"Recorded runs and recorded networks ({options.train}): this page trains nothing.")
+print("This page trains nothing: it reads recorded runs and recorded networks.")
 
 # %% [markdown]
 # ## Which images are in the test set
@@ -333,7 +333,8 @@ as_far_apart = exercises.check(as_far_apart, (9, 9), (4, 0), (35, 9), (125, 9))
 # ```
 #
 # </details>
-#
+
+# %% [markdown]
 # First the claims. We do not have the source's predictions, so we do not know on how many images the runs disagreed.
 # With 67 and 58 mistakes it can be any odd number from 9 to 125.
 
