@@ -409,6 +409,9 @@ print(records.recorded(recipe.step, targets))
 
 # %% [markdown]
 # ## The mistakes
+#
+# The twelve test images on which the network was wrong and surest of itself. Above each stand its label, what was read,
+# and how probable the network took that to be. The class maps below look at some of them again.
 
 # %%
 plots.show(plots.mistakes(digits.test_images, digits.test_labels, log_probabilities), options.out, "mistakes")
@@ -566,7 +569,7 @@ def shifted(images: torch.Tensor, down: int, right: int) -> torch.Tensor:
 @torch.no_grad()
 def is_read(scores_of, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Whether each image is read correctly."""
-    return torch.cat([scores_of(data.normalise(part)).argmax(dim=1) for part in images.split(250)]) == labels
+    return torch.cat([scores_of(data.normalise(part)).argmax(dim=1) for part in images.split(1_000)]) == labels
 
 
 def by_shift(scores_of, count: int = 500) -> torch.Tensor:
