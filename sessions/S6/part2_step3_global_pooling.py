@@ -644,12 +644,12 @@ for name, scores_of in (("the last row and column", network), ("the first row an
 # ## Quiz
 
 # %% [markdown]
-# **Question 1.** A network ends in ten maps of 5x5 cells and global average pooling. How many weights does the pooling
+# **Question 1.** A network ends in ten maps of 3x3 cells and global average pooling. How many weights does the pooling
 # have?
 #
 # - **a** None.
 # - **b** 10, one for each map.
-# - **c** 250, one for each cell.
+# - **c** 90, one for each cell.
 #
 # <details><summary>Answer</summary>
 #
