@@ -220,7 +220,8 @@ convolve_1x1 = exercises.check(convolve_1x1, (maps_32, weights, bias), (oblong_m
 # ```
 #
 # </details>
-#
+
+# %% [markdown]
 # **Predict first.** One network makes ten maps with a 1x1 convolution and then averages them. Another averages the 32
 # maps first, and then has a dense layer from 32 to 10 with the same weights. Do the scores differ?
 #
@@ -408,6 +409,9 @@ print(records.recorded(recipe.step, targets))
 
 # %% [markdown]
 # ## The mistakes
+#
+# The twelve test images on which the network was wrong and surest of itself. Above each stand its label, what was read,
+# and how probable the network took that to be. The class maps below look at some of them again.
 
 # %%
 plots.show(plots.mistakes(digits.test_images, digits.test_labels, log_probabilities), options.out, "mistakes")
@@ -452,7 +456,8 @@ class_maps = exercises.check(class_maps, (some_maps[0], pooling_weights), (oblon
 # ```
 #
 # </details>
-#
+
+# %% [markdown]
 # The maps must be those that feed the average: behind the max-pool. The 7x7 maps in front of it have another average.
 
 # %% tags=["measured"]
@@ -564,7 +569,7 @@ def shifted(images: torch.Tensor, down: int, right: int) -> torch.Tensor:
 @torch.no_grad()
 def is_read(scores_of, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Whether each image is read correctly."""
-    return torch.cat([scores_of(data.normalise(part)).argmax(dim=1) for part in images.split(250)]) == labels
+    return torch.cat([scores_of(data.normalise(part)).argmax(dim=1) for part in images.split(1_000)]) == labels
 
 
 def by_shift(scores_of, count: int = 500) -> torch.Tensor:
@@ -639,12 +644,12 @@ for name, scores_of in (("the last row and column", network), ("the first row an
 # ## Quiz
 
 # %% [markdown]
-# **Question 1.** A network ends in ten maps of 5x5 cells and global average pooling. How many weights does the pooling
+# **Question 1.** A network ends in ten maps of 3x3 cells and global average pooling. How many weights does the pooling
 # have?
 #
 # - **a** None.
 # - **b** 10, one for each map.
-# - **c** 250, one for each cell.
+# - **c** 90, one for each cell.
 #
 # <details><summary>Answer</summary>
 #

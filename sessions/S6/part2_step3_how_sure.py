@@ -7,7 +7,7 @@
 #
 # **What you'll do**
 #
-# 1. Test one network on a thousand simulated test sets, and write the rule that counts its mistakes.
+# 1. Test one network on many simulated test sets, and write the rule that counts its mistakes.
 # 2. Write the formula of the standard error, and hold it against the simulation.
 # 3. Look at runs that differ in their seed only, and find out how little three of them tell.
 # 4. Compare networks that read the *same* images, by the images on which they disagree.
@@ -32,7 +32,7 @@
 # | the claims 99.33 % and 99.42 % | a yes or no to "does the difference say anything?", with its reason | nine images of 10,000 are all that they disagree about |
 
 # %%
-TRAIN = "recorded"  # nothing is trained here: "recorded" and "full" are the same, "quick" reads the built-in digits
+TRAIN = "recorded"  # nothing is trained: "full" does the same, "quick" reads the built-in digits
 try:
     from common.recipe import Recipe, command_line
 except ModuleNotFoundError:
@@ -57,7 +57,7 @@ exercises = Exercises(recipe.step)
 device = training.choose_device(options.device)
 digits = data.load(options.data, options.limit, options.validate)
 print(digits)
-print(f"Recorded runs and recorded networks ({options.train}): this page trains nothing.")
+print("This page trains nothing: it reads recorded runs and recorded networks.")
 
 # %% [markdown]
 # ## Which images are in the test set
@@ -71,8 +71,8 @@ print(f"Recorded runs and recorded networks ({options.train}): this page trains 
 #
 # <details><summary>Answer</summary>
 #
-# In nearly half of the cases. The same network, with nothing changed, gets 99.33 % one day and 99.42 % the next as easily as
-# not.
+# In nearly half of the cases. With nothing changed, the same network often gets results as far apart as 99.33 % and
+# 99.42 %.
 #
 # </details>
 #
@@ -333,7 +333,8 @@ as_far_apart = exercises.check(as_far_apart, (9, 9), (4, 0), (35, 9), (125, 9))
 # ```
 #
 # </details>
-#
+
+# %% [markdown]
 # First the claims. We do not have the source's predictions, so we do not know on how many images the runs disagreed.
 # With 67 and 58 mistakes it can be any odd number from 9 to 125.
 
