@@ -61,7 +61,7 @@ def test_the_line_that_names_the_data():
     assert str(digits) == "data       built-in digits: 512 training and 360 test images, sha256 2fb6e066c5f6"
     images = torch.zeros(60_000, 1, 1), torch.zeros(10_000, 1, 1)
     mnist = data.Digits(images[0], images[0], images[1], images[1], "mnist", "3f1c9a2b77d0" + "0" * 52)
-    assert str(mnist) == "data       mnist: 60,000 training and 10,000 test images, sha256 3f1c9a2b77d0"
+    assert str(mnist) == "data       MNIST: 60,000 training and 10,000 test images, sha256 3f1c9a2b77d0"
 
 
 def test_validation_leaves_the_test_images_out_altogether():
