@@ -3,8 +3,8 @@
 #
 # Step 1 spent more than half of its parameters on a dense head. This page retells the published solution of another
 # student, whom we call *the source*. It has no dense layer at all. Its convolutions shrink the image to a single place,
-# and the values there are the logits. The source reported 11,952 parameters, and after epoch
-# 17 a test accuracy of 99.17 %. Its log holds a riddle: on its own training images, the network stays near 83 %. Why?
+# and the values there are the logits. The source reported 11,952 parameters, and a test accuracy of 99.17 % after epoch 17.
+# Its log holds a riddle: on its own training images, the network stays near 83 %. Why?
 #
 # **What you'll do**
 #

@@ -19,3 +19,13 @@ def test_the_surest_mistakes_come_first_and_the_figure_has_one_form(wrong):
     captions = [axis.get_title() for axis in figure.axes if axis.get_title()]
     assert captions == [f"4 as 9, {95 - image} %" for image in range(min(wrong, 12))]
     plots.plt.close(figure)
+
+
+def test_the_ceilings_are_lines_over_the_bars_of_what_was_measured():
+    figure = plots.ceilings([100.0, 93.75], [99.5, 93.3])
+    (axis,) = figure.axes
+    assert [bar.get_height() for bar in axis.patches] == [99.5, 93.3]
+    assert [float(line[0][1]) for line in axis.collections[0].get_segments()] == [100.0, 93.75]
+    assert axis.get_xlabel() == "digit"
+    assert axis.get_ylabel() == "read correctly in %"
+    plots.plt.close(figure)
