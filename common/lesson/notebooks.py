@@ -1,7 +1,7 @@
 """Make each lesson's notebook from its script: `python -m common.lesson.notebooks [STEP ...]`.
 
 A lesson is a pair that jupytext knows (pyproject.toml): sessions/S7/block3.py, and sessions/S7/block3.ipynb, the same
-cells with the outputs of a full run. JupyterLab with jupytext's extension saves both. This command is for whoever edits
+cells with their outputs on MNIST. JupyterLab with jupytext's extension saves both. This command is for whoever edits
 one of them elsewhere. It never overwrites a cell that only one of the two has, unless it is told to.
 """
 
@@ -87,7 +87,7 @@ def update(sessions: Path, steps=(), force: bool = False, reuse: bool = False, m
         if not force and old and _same_run(old, new):
             print(f"prose      {step}.py has other text, the same code: the outputs stay")
         else:
-            print(f"running    {step}.py, in full; this can take minutes", flush=True)
+            print(f"running    {step}.py, which takes minutes where it trains in full", flush=True)
             get_mnist()
             _execute(new, path, _trained_already(step) if reuse else {})
         if own or (old is None and path.exists()):  # a notebook that cannot be read may hold answers too

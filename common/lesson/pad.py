@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from common.data import normalise
 from common.data.strokes import draw
 from common.lesson import plots
-from common.lesson.sliders import someone_watches
 from common.recipe import Options
+from common.system.streams import in_notebook, may_move
 
 HERE = Path(__file__).parent
 MAPS = 8
@@ -72,7 +72,7 @@ def drawing_pad(model: nn.Module, options: Options, layer: nn.Module | None = No
 
     Gives the widget, already displayed, or None.
     """
-    widget = _widget(model, layer) if someone_watches() else None
+    widget = _widget(model, layer) if in_notebook() and may_move() else None
     if widget is None:
         print("Nobody can draw here; this is a drawn example. In a live notebook a drawing pad stands in its place.")
         image = draw(EXAMPLE)

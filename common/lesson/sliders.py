@@ -1,19 +1,9 @@
 """A slider under a figure, where somebody sits in front of the page and can move it."""
 
 import math
-import os
 from collections.abc import Callable
 
-from common.system.streams import in_notebook
-
-
-def someone_watches() -> bool:
-    """Whether the page runs in a kernel that nobody but a reader has started.
-
-    Where the course runs its own notebooks, to store or to compare their outputs, it switches off what moves: progress
-    bars, by the variable TQDM_DISABLE, and sliders, whose stored picture would be dead.
-    """
-    return in_notebook() and not os.environ.get("TQDM_DISABLE")
+from common.system.streams import in_notebook, may_move
 
 
 def slider(draw: Callable[[float], None], name: str, low: float, high: float, first: float):
@@ -21,7 +11,7 @@ def slider(draw: Callable[[float], None], name: str, low: float, high: float, fi
 
     Gives the widget, already displayed; None, and nothing is shown, in a script, in a test, or without ipywidgets.
     """
-    if not someone_watches():
+    if not (in_notebook() and may_move()):
         return None
     try:
         import ipywidgets

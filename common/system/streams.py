@@ -30,6 +30,14 @@ def ipython():
     return package.get_ipython() if package else None
 
 
+def may_move() -> bool:
+    """Whether progress bars and widgets may be shown: TQDM_DISABLE, tqdm's own variable, switches both off.
+
+    The course sets it where it runs its own notebooks, whose stored output would hold a dead bar.
+    """
+    return os.environ.get("TQDM_DISABLE", "") in ("", "0")
+
+
 def labelled(label: str, text: str) -> str:
     """A line of output: a script's begins with its label, in a column of its own; a page reads as text."""
     return text if in_notebook() else f"{label:<11}{text}"

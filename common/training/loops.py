@@ -1,7 +1,6 @@
 """Train and measure a network: plain loops, to be read from top to bottom."""
 
 import math
-import os
 import time
 
 import torch
@@ -12,7 +11,7 @@ from tqdm.auto import tqdm
 from common.models.anatomy import batchnorm_sizes
 from common.recipe import Options, Recipe
 from common.system.errors import UserError
-from common.system.streams import in_notebook
+from common.system.streams import in_notebook, may_move
 from common.training.acceleration import make_training_step
 from common.training.checkpoints import RunState, resumable
 from common.training.metrics import Metrics, MetricSums
@@ -190,6 +189,6 @@ def _lower(optimizer) -> str:
 
 def _progress(batches, description: str):
     """A bar while it runs, nothing afterwards; none where there is no terminal to draw it on."""
-    if os.environ.get("TQDM_DISABLE", "") not in ("", "0"):  # tqdm itself forgets the variable in a notebook
+    if not may_move():  # tqdm itself forgets the variable in a notebook
         return batches
     return tqdm(batches, desc=description, leave=False, disable=False if in_notebook() else None)

@@ -51,6 +51,7 @@
 # as it stands here, whatever the command line changes for one run.
 
 # %%
+TRAIN = "full"  # trains as the recipe says; "recorded" shows what a full run left, "quick" takes seconds on a part
 try:
     from common.recipe import Augmentation, Recipe, Target, command_line
 except ModuleNotFoundError:
@@ -72,7 +73,7 @@ recipe = Recipe(
     alpha=0.9,
 )
 planned = recipe
-recipe, options = command_line(recipe)
+recipe, options = command_line(recipe, TRAIN)
 
 # %%
 targets = (
@@ -457,10 +458,12 @@ axis.imshow(digits.train_images[0].reshape(28, 28).cpu(), extent=(-0.5, 27.5, 27
 corner = plan[-1]["first"]
 for row, color in zip(plan[-3:], ("#1f77b4", "#d95f02", "#7570b3"), strict=True):
     side = row["field"]
-    square = plots.Rectangle((corner - side / 2,) * 2, side, side, fill=False, edgecolor=color, linewidth=2)
+    square = plots.plt.Rectangle((corner - side / 2,) * 2, side, side, fill=False, edgecolor=color, linewidth=2)
     axis.add_patch(square)
     square.set_label(f"a field of {side} pixels")
-image_border = plots.Rectangle((-0.5, -0.5), 28, 28, fill=False, edgecolor="black", linestyle=":", label="the image")
+image_border = plots.plt.Rectangle(
+    (-0.5, -0.5), 28, 28, fill=False, edgecolor="black", linestyle=":", label="the image"
+)
 axis.add_patch(image_border)
 centres = [corner + 4 * step for step in range(4)]
 axis.plot(*zip(*[(x, y) for x in centres for y in centres], strict=True), "k.", markersize=4, label="the 16 cells")
@@ -687,8 +690,11 @@ print(search_log.listing(planned))
 # in `runs/teachers`, and the lines of its epochs come first.
 
 # %%
-loss_of = distillation.make_loss(recipe, digits, options, device)
-history = training.fit(model, train_batches, test_batches, recipe, options, checkpoint, loss_of)
+if options.recorded:
+    history = records.restore(recipe, model)
+else:
+    loss_of = distillation.make_loss(recipe, digits, options, device)
+    history = training.fit(model, train_batches, test_batches, recipe, options, checkpoint, loss_of)
 
 # %%
 plots.show(plots.curves(history, bound=99.65), options.out, "curves")

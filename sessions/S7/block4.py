@@ -54,6 +54,7 @@
 # run.
 
 # %%
+TRAIN = "full"  # trains as the recipe says; "recorded" shows what a full run left, "quick" takes seconds on a part
 try:
     from common.recipe import Augmentation, Recipe, Target, command_line
 except ModuleNotFoundError:
@@ -75,7 +76,7 @@ recipe = Recipe(
     alpha=0.9,
 )
 top = recipe
-recipe, options = command_line(recipe)
+recipe, options = command_line(recipe, TRAIN)
 
 # %%
 targets = (
@@ -706,8 +707,11 @@ print(search_log.listing(top, names))
 # teacher's own, or against the test loss.
 
 # %%
-loss_of = distillation.make_loss(recipe, digits, options, device)
-history = training.fit(model, train_batches, test_batches, recipe, options, checkpoint, loss_of)
+if options.recorded:
+    history = records.restore(recipe, model)
+else:
+    loss_of = distillation.make_loss(recipe, digits, options, device)
+    history = training.fit(model, train_batches, test_batches, recipe, options, checkpoint, loss_of)
 
 # %%
 plots.show(plots.curves(history, bound=99.5), options.out, "curves")

@@ -41,6 +41,7 @@
 # command line changes for one run.
 
 # %%
+TRAIN = "full"  # trains as the recipe says; "recorded" shows what a full run left, "quick" takes seconds on a part
 try:
     from common.recipe import Augmentation, Recipe, Target, command_line
 except ModuleNotFoundError:
@@ -59,7 +60,7 @@ recipe = Recipe(
     augmentation=Augmentation(rotation=10, translation=0.08, scale=(0.9, 1.1), interpolation="bilinear"),
 )
 planned = recipe
-recipe, options = command_line(recipe)
+recipe, options = command_line(recipe, TRAIN)
 
 # %%
 targets = (
@@ -272,7 +273,10 @@ print(search_log.listing(planned))
 # formulas and where they come from.
 
 # %%
-history = training.fit(model, train_batches, test_batches, recipe, options, checkpoint)
+if options.recorded:
+    history = records.restore(recipe, model)
+else:
+    history = training.fit(model, train_batches, test_batches, recipe, options, checkpoint)
 
 # %%
 plots.show(plots.curves(history, bound=99.40), options.out, "curves")

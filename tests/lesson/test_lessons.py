@@ -1,12 +1,16 @@
 """What a lesson has for its reader: a switch, things to do, a quiz, and no number that the page does not show."""
 
+import ast
 import json
+import os
 import re
+import subprocess
+import sys
 
 import jupytext
 import pytest
 
-from common.lesson.notebooks import lessons, read
+from common.lesson.notebooks import is_own, lessons, read
 from common.recipe import ROOT
 
 REBUILT = [step for step in lessons() if step.startswith(("S5/", "S6/")) and "step4" not in step]
@@ -67,10 +71,46 @@ def test_the_quiz_has_three_or_four_questions_with_folded_answers(step):
 def test_every_fold_is_closed_and_every_solution_belongs_to_a_check_and_has_a_hint(step):
     text = "\n\n".join(prose(step))
     assert text.count("<details>") == text.count("</details>")
-    checked = set(re.findall(r"exercises\.check\((\w+)", "\n".join(code(step))))
+    names = set(checked("\n".join(code(step))))
     solved = re.findall(r"<summary>Solution</summary>.*?```python\n.*?^def (\w+)\(", text, re.DOTALL | re.MULTILINE)
-    assert set(solved) == checked
-    assert text.count("<summary>Hint</summary>") >= len(checked)
+    assert set(solved) == names
+    assert text.count("<summary>Hint</summary>") >= len(names)
+
+
+def checked(source):
+    """The names of the functions that a cell checks, in order."""
+    return re.findall(r"exercises\.check\((\w+)", source)
+
+
+@pytest.mark.parametrize("step", REBUILT)
+def test_the_stored_page_reports_every_stub_as_open(step):
+    notebook = read(lessons()[step].with_suffix(".ipynb"))
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and checked(cell.source) and not is_own(cell, notebook):
+            said = "".join(output.get("text", "") for output in cell.outputs)
+            assert re.findall(r"(?m)^open {7}(\w+):", said) == checked(cell.source)
+
+
+@pytest.mark.parametrize("step", REBUILT)
+def test_every_stub_that_holds_its_solution_is_right(step, tmp_path, request):
+    """The whole page is run so, as a script: what comes after an exercise goes on with the reader's own function."""
+    if not request.config.getoption("--faults-full"):
+        pytest.skip("needs --faults-full")
+    solutions = "\n".join(
+        re.findall(r"<summary>Solution</summary>.*?```python\n(.*?)```", "\n".join(prose(step)), re.DOTALL)
+    )
+    written = {node.name: node for node in ast.parse(solutions).body if isinstance(node, ast.FunctionDef)}
+    tree = ast.parse("\n".join(code(step)))
+    names = [name for cell in code(step) for name in checked(cell)]
+    tree.body = [written[node.name] if getattr(node, "name", None) in names else node for node in tree.body]
+    script = tmp_path / "filled.py"
+    script.write_text(ast.unparse(tree), encoding="utf-8")
+    command = [sys.executable, str(script), "--quick", f"--out={tmp_path / 'out'}"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+    assert re.findall(r"(?m)^right {6}(\w+):", done.stdout) == names
+    assert "not yet" not in done.stdout
 
 
 NUMBER = re.compile(r"(?<![\w.,/#-])\d{1,3}(?:,\d{3})+(?:\.\d+)?(?![\w])|(?<![\w.,/#-])\d+(?:\.\d+)?(?![\w.]*\w)")

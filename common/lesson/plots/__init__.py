@@ -6,12 +6,11 @@ from common.lesson.plots.batchnorm import histograms, picked_epochs
 from common.lesson.plots.ceilings import ceilings
 from common.lesson.plots.curves import curves
 from common.lesson.plots.images import confusion, grid, maps, mistakes, percent, probabilities
-from common.lesson.plots.networks import Rectangle, network, neurons, receptive_fields
+from common.lesson.plots.networks import network, neurons, receptive_fields
 from common.lesson.plots.pooling import class_maps, intervals, many_tests, shift_maps
 from common.lesson.plots.studies import frontier, ladder
 
 __all__ = [
-    "Rectangle",
     "class_maps",
     "ceilings",
     "confusion",
