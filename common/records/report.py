@@ -118,7 +118,7 @@ def claims(step: str, claimed: dict[int, int]) -> str:
 def save(options: Options, record: dict, model: nn.Module) -> None:
     """Write a run's record and weights into its folder, and say what lies there now; a recorded run writes nothing."""
     if options.recorded:
-        print(labelled("written", "Nothing is written: this is the recorded run."))
+        print(labelled("recorded", "This is the recorded run: its record and weights stay as they are."))
         return
     folder = options.out
     content = {"record.json": store.as_text(record), "weights.safetensors": store.weights(model)}

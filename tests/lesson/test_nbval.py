@@ -51,7 +51,7 @@ SANITISED = {
     "open       six 3x3 convolutions, no pool": "ANSWER  six 3x3 convolutions, no pool",
     "right      six 3x3 convolutions, no pool": "ANSWER  six 3x3 convolutions, no pool",
     "written    record.json, weights.safetensors and the figures are in runs/S7/block3": "FILES",
-    "Nothing is written: this is the recorded run.": "FILES",
+    "This is the recorded run: its record and weights stay as they are.": "FILES",
     "measured   bfloat16                     12.1 s (11.8-12.9)   1.40 x below   3.10 x the sources  helps": (
         "measured   bfloat16  MEASURED"
     ),
