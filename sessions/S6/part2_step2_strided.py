@@ -155,8 +155,9 @@ plots.show(figure, options.out, "dropout")
 # worst when there are few images. So we train on 1,000. The network is the one of [the next page](part2_step2_fixed.ipynb).
 # It has two Dropouts, both inside the network. We compare it with the same network without them.
 #
-# **Your experiment.** By how many points does the accuracy on other images change when Dropout is taken away? And on the
-# training images? Write down your guess for the first in `prediction`, then run the cell. It takes about 15 seconds.
+# **Your experiment.** By how many points does the accuracy on other images change when Dropout is taken away? And on
+# the training images? Write down your guess for the first in `prediction`, then run the cell. It takes about half a
+# minute.
 
 
 # %% tags=["measured"]
@@ -179,10 +180,10 @@ found = experiment(with_dropout, options, digits, device, prediction=prediction,
 # %% [markdown]
 # <details><summary>What came out here</summary>
 #
-# Without Dropout the network read 1.01 points *fewer* of the other images. The 95 % interval goes from -1.78 to -0.24, so
-# three seeds are enough to see it. On the training images it is the other way round: 100.00 % without Dropout, 96.17 %
-# with it. So the network without Dropout knows its 1,000 images by heart, and that helps it less elsewhere. With 60,000
-# images there is less to gain; this page does not measure it.
+# Without Dropout the network read 1.01 points *fewer* of the other images. The 95 % interval goes from -1.78 to -0.24,
+# so three seeds are enough to see it. On the training images it is the other way round: 100.00 % without Dropout, 96.17
+# % with it. So the network without Dropout knows its 1,000 images by heart, and that helps it less elsewhere. With
+# 60,000 images one expects less to gain; this page does not measure it.
 #
 # Notice one thing: with Dropout the training accuracy is lower. The network reads those images with values
 # missing. A few points of difference are normal. 15 points are not.
@@ -240,9 +241,9 @@ else:
 plots.show(plots.curves(history, bound=99.4), options.out, "curves")
 
 # %% [markdown]
-# In both panels the training curve (blue) lies far *above* the test curve (orange), and hardly falls. A network that
-# overfits shows the opposite. A network that is too small has both curves high. This one reads the test images well, and
-# its own training images badly.
+# In both panels the training curve (blue) lies far *above* the test curve (orange). It falls for a few epochs, and then
+# hardly any more. A network that overfits shows the opposite. A network that is too small has both curves high. This
+# one reads the test images well, and its own training images badly.
 
 # %% [markdown]
 # ## Result
@@ -269,7 +270,8 @@ for epoch, accuracy in reported.items():
 print(f"training accuracy after the last epoch, mean of the seeds: {records.training_accuracy(recorded):.2f} %")
 
 # %% [markdown]
-# The source's numbers can be had again, and so can its riddle: 83.11 %<!--S6/part2_step2_strided training--> in training.
+# After epoch 17 the source's number lies near ours; after epoch 16 it lies above all three seeds, by an amount that
+# three seeds do not rule out. Its riddle is there too: 83.11 %<!--S6/part2_step2_strided training--> in training.
 #
 # ### One Dropout at a time
 #
@@ -334,11 +336,12 @@ for name, dropouts in switched_on.items():
 # Seven comparisons, on one trained network; the intervals are about the chance of the masks. The Dropouts on the maps cost
 # 0.32 and 0.17 points, the one on the logits about 15.
 #
-# Do neighbours explain it? In part. Where whole maps of 7x7 are dropped, the cost is about twice as large, so neighbours
-# do help there. On maps of 2x2 no difference can be seen. But even a Dropout of whole maps costs less than a point. So it
-# is not neighbours that save the maps from 15 points. Behind the maps come layers that put many values together, and
-# that were trained with some of them missing. Behind the logits comes nothing. (The network was trained with single
-# values dropped. What it would learn with whole maps dropped is another question.)
+# Do neighbours explain it? In part. Where whole maps of 7x7 are dropped, the cost is about twice as large, so
+# neighbours do help there. On maps of 2x2 the two intervals overlap: five draws are too few to call that a difference.
+# But even a Dropout of whole maps costs less than a point. So it is not neighbours that save the maps from 15 points.
+# Behind the maps come layers that put many values together, and that were trained with some of them missing. Behind the
+# logits comes nothing. (The network was trained with single values dropped. What it would learn with whole maps dropped
+# is another question.)
 #
 # ### The arithmetic of a dropped logit
 #
@@ -627,8 +630,8 @@ print(
 #     return p * sum(chance(k, others, p) * math.log(k + 1) for k in range(others + 1))
 # ```
 #
-# The training loss of the source lies near 0.5. So 0.37 of it, most of what the optimizer was asked to bring down, could
-# not be brought down. The six logits without a digit lift the floor from 0.27.
+# The training loss ends near 0.5. So 0.37 of it, most of what the optimizer was asked to bring down, could not be
+# brought down. The six logits without a digit lift the floor from 0.27.
 #
 # </details>
 
@@ -643,8 +646,8 @@ print(
 #
 # <details><summary>Answer</summary>
 #
-# **b.** What is kept is divided by 1 - 0.25, and 3 / 0.75 = 4. So the mean over many draws stays 3. With a it would
-# fall. It would be c, which is a mean over many draws and never the value that comes out.
+# **b.** What is kept is divided by 1 - 0.25, and 3 / 0.75 = 4. So the mean over many draws stays 3. If a kept 3 stayed
+# 3, as in a, the mean over many draws would fall to 3 x 0.75. That is c: a mean, and never a value that comes out.
 #
 # </details>
 #
@@ -698,5 +701,5 @@ print(
 # 3. Trained by the source's recipe, the network is at 99.19 %<!--S6/part2_step2_strided mean--> in testing and at
 #    83.11 %<!--S6/part2_step2_strided training--> in training.
 # 4. The Dropout on the logits costs about 15 points. Those on the maps cost 0.32 and 0.17 points.
-# 5. For the digit d the ceiling is 0.75 + 0.25 x 0.75^d, on average 84.44 %. What is missing to it comes from images that
-#    are misread anyway, and from wrong logits above zero.
+# 5. For the digit d the ceiling is 0.75 + 0.25 x 0.75^d, on average 84.44 %. What a digit lacks to it comes from images
+#    that are misread anyway and from wrong logits above zero; in the log, also from the Dropouts on the maps.

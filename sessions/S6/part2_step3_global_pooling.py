@@ -30,7 +30,7 @@
 #
 # | what | the assignment asks for | why this number |
 # |---|---|---|
-# | parameters | fewer than 20,000 | a dense layer on the last maps would break it, as you will see |
+# | parameters | fewer than 20,000 | two of three dense layers in place of the pooling would break it, as you will see |
 # | epochs | fewer than 20 | long training must not make up for a poor network |
 # | test accuracy | at least 99.40 % | at most 60 wrong images of 10,000 |
 #
@@ -113,8 +113,8 @@ rows = models.layer_rows(model)
 plots.show(plots.network(rows), options.out, "network")
 
 # %% [markdown]
-# Every convolution is [padded](part2_step1_dense_head.ipynb). Only the max-pools shrink the maps: 28, 14, 7 and 3
-# cells wide. The last convolution gives ten maps, one for each digit.
+# Every convolution is [padded](part2_step1_dense_head.ipynb). Only the max-pools shrink the maps: 28, 14, 7 and 3 cells
+# wide. (A **cell** is one place of a map.) The last convolution gives ten maps, one for each digit.
 #
 # torchsummary's table is the one that the assignment asks for. The course's own, below it, adds the receptive fields.
 
@@ -244,8 +244,8 @@ print("1x1 convolution, then average = average, then dense:", torch.allclose(map
 
 # %% [markdown]
 # **Experiment.** The network's last convolution is 3x3. Give it a kernel of 1x1, with everything behind it as it was.
-# It saves nine tenths of this layer's parameters. Both networks train on 1,000 images for a few epochs. By how many points of accuracy does
-# the 1x1 network differ? Write your guess, then run the cell (about 20 seconds).
+# It saves nearly nine tenths of this layer's parameters. Both networks train on 1,000 images for a few epochs. By how
+# many points of accuracy does the 1x1 network differ? Write your guess, then run the cell (about 20 seconds).
 
 # %% tags=["measured"]
 prediction = None  # your guess in points, such as -3.0: less than 0 means that 1x1 reads fewer digits
@@ -313,7 +313,7 @@ for name, network in heads.items():
 #   which starts at 1.
 #
 # How sure can such a network be? Suppose a perfect map: in one image of ten, its own digit, some cells are 1; all else
-# is 0. Of the 49 cells let a number be 1, and count in how many of the nine windows of the max-pool they lie.
+# is 0. Let some of the 49 cells be 1, and count in how many of the nine windows of the max-pool they lie.
 #
 # **Predict first.** Which of the three gives the largest distance between the score of the right digit and the others:
 # all 49 cells, nine cells with one in each window, or a single cell?
@@ -354,9 +354,9 @@ else:
 plots.show(plots.curves(history, bound=99.4), options.out, "curves")
 
 # %% [markdown]
-# Both axes are logarithmic. Look at how far the test curve jumps from one epoch to the next, before epoch 16 and after.
-# With a tenth of the learning rate the network hardly changes. The last five epochs test nearly the same network five
-# times. The [next page](part2_step3_how_sure.ipynb) needs that.
+# The vertical axis of both panels is logarithmic. Look at how far the test curve jumps from one epoch to the next,
+# before epoch 16 and after. With a tenth of the learning rate the network hardly changes. The last five epochs test
+# nearly the same network five times. The [next page](part2_step3_how_sure.ipynb) needs that.
 #
 # Now the traces of ReLU and BatchNorm, on the test images.
 
@@ -381,10 +381,10 @@ for name, chosen in (("of the right digit", its_own), ("of another digit", ~its_
 print(f"mean probability of the right digit: {100 * log_probabilities[its_own].exp().mean():.1f} %")
 
 # %% [markdown]
-# All gammas have grown from 1 to between 2.35 and 2.79. The map of the right digit is active in about half of its
-# cells and in nearly all of its windows: 94.8 % of them. A full map would have 100 % of both. So the network has moved
-# towards the second row of the table above, and raised gamma as well. How much each of the two adds to its sureness we did not measure.
-# Another digit's map is quite empty in one case of five.
+# All gammas have grown from 1 to between 2.35 and 2.79. The map of the right digit is active in about half of its cells
+# and in nearly all of its windows: 94.8 % of them. A full map would have 100 % of both. So the trained network stands
+# between the first row of the table and the second. And its gamma has grown. How much each of the two adds to its
+# sureness we did not measure. Another digit's map is quite empty in one case of five.
 
 # %% [markdown]
 # ## Result

@@ -185,7 +185,7 @@ print(f"of a difference of two tests at 99.40 %: {math.sqrt(2) * standard_error(
 #
 # **Experiment.** How many test images would it take? Suppose two networks that truly read 99.33 % and 99.42 %, each
 # tested on its own fresh images. With 10,000 images each, how often does the better one come out ahead? And with
-# 40,000? Write both guesses in per cent, change the numbers, run.
+# 40,000? Write your guess for 40,000 into `prediction`, in per cent, and run the cell.
 
 # %% tags=["measured", "experiment"]
 prediction = None  # your guess in per cent for the second number of images, such as 60.0
@@ -215,9 +215,10 @@ else:
 # %% [markdown]
 # ## Which run it was
 #
-# So far the two tests had *different* images. But 99.33 and 99.42 were measured on the same 10,000. Whatever luck lies
-# in these images, both runs had it. What differs between two runs of one code is the seed: first weights, order of the
-# images, Dropout, and on other machines the rounding. How much that matters no formula says. The recorded runs do.
+# So far the two tests had *different* images. But 99.33 and 99.42 were measured on the same 10,000. Much of the luck
+# that lies in these images both runs had: the images that both read, or both misread. What differs between two runs of
+# one code is the seed: first weights, order of the images, Dropout, and on other machines the rounding. How much that
+# matters no formula says. The recorded runs do.
 
 # %%
 runs = records.runs(records.load("S6/part2_step3_global_pooling"))
@@ -271,14 +272,16 @@ print(
 print(f"95 % interval of the mean {mean_low:.2f} to {mean_high:.2f} %")
 
 # %% [markdown]
-# The interval is as wide as the whole argument. One reason: three runs tell little about how much runs scatter.
+# The interval is half a point wide, more than five times the difference that the argument is about. One reason: three
+# runs tell little about how much runs scatter.
 #
 # **Predict first.** Suppose runs truly scatter with a standard deviation of 0.10 points. Somebody computes it from three
 # runs. Between which bounds does the result lie in 95 of 100 cases?
 #
 # <details><summary>Answer</summary>
 #
-# Between about 0.02 and 0.20 points, a factor of ten. The simulation below repeats the study 10,000 times.
+# Between about 0.02 and 0.20 points: the upper end is about twelve times the lower. The simulation below repeats the
+# study 10,000 times.
 #
 # </details>
 
@@ -381,10 +384,12 @@ for name in others:
 #
 # The difference says nothing about which number is right. Three facts say so.
 #
-# - On fresh test images one network differs from itself by nine mistakes or more in nearly half of all pairs of tests.
+# - Had each claim had its own 10,000 images, one network would differ from itself by nine mistakes or more in nearly
+#   half of all pairs of tests. (They shared their images, so the next fact counts more.)
 # - On the same images, pairs of our seeds lie 9 to 20 mistakes apart.
 # - The 95 % interval of our mean reaches from 99.00 %<!--S6/part2_step3_global_pooling low--> to
-#   99.50 %<!--S6/part2_step3_global_pooling high-->. Both claims lie in it.
+#   99.50 %<!--S6/part2_step3_global_pooling high-->. That is about the mean; a single run may lie farther out. Both
+#   claims lie in it.
 #
 # Each is an honest report of one run, and neither is the accuracy of the recipe. To report the larger one would be to
 # choose a seed by its test accuracy. What can be reported is a mean, a deviation and a number of seeds:
@@ -429,7 +434,8 @@ for difference in (0.09, 0.03, 0.01):
     print(f"{difference:.2f} points apart, deviation 0.10: {seeds_needed(0.10, difference):,} seeds of each recipe")
 
 # %% [markdown]
-# A third of the difference takes nine times the seeds.
+# A third of the difference takes nine times the seeds. With so many seeds the true difference is two standard errors,
+# and the measured one falls below that in about half of all studies. So plan for about twice as many.
 
 # %% [markdown]
 # ## Quiz
