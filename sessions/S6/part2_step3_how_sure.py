@@ -280,8 +280,7 @@ print(f"95 % interval of the mean {mean_low:.2f} to {mean_high:.2f} %")
 #
 # <details><summary>Answer</summary>
 #
-# Between about 0.02 and 0.20 points: the upper end is about twelve times the lower. The simulation below repeats the
-# study 10,000 times.
+# Between about 0.02 and 0.20 points. The simulation below repeats the study 10,000 times.
 #
 # </details>
 
