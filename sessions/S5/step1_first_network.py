@@ -375,7 +375,7 @@ print("28x28 in, out:", list(by_hand.shape))
 print("the loops and PyTorch's conv2d agree:", torch.allclose(by_hand, by_torch, atol=1e-5))
 
 # %% [markdown]
-# This is the patch where the sum is largest, number by number:
+# This is the patch where the sum is largest, number by number. (A pixel of 1 / 255 is printed as 0.00.)
 
 # %% tags=["measured"]
 row, column = divmod(int(by_hand.argmax()), 26)
@@ -429,11 +429,12 @@ rows = models.layer_rows(model)
 plots.show(plots.network(rows), options.out, "network")
 
 # %% [markdown]
-# Blue blocks have parameters; the second number below them says how many. The height of a block is the side of its
-# maps. The wider a block, the more channels it has. After the last max-pooling there are 256 channels of 4x4 numbers.
-# `Flatten` writes them in one row of 4,096. Then comes a **dense** layer: 50 neurons, each with a weight for every one
-# of the 4,096 numbers. The last ten neurons give a **logit** for each digit. A logit can be any number, and the largest
-# wins. `LogSoftmax` turns the logits into logarithms of probabilities, as explained below.
+# Blue blocks have parameters; the second line below them says how many. The height of a block is the side of its maps.
+# The two dense layers at the end have no maps, and the heights of their bars are on a scale of their own. The wider a
+# block, the more channels it has. After the last max-pooling there are 256 channels of 4x4 numbers. `Flatten` writes
+# them in one row of 4,096. Then comes a **dense** layer: 50 neurons, each with a weight for every one of the 4,096
+# numbers. The last ten neurons give a **logit** for each digit. A logit can be any number, and the largest wins.
+# `LogSoftmax` turns the logits into logarithms of probabilities, as explained below.
 #
 # Two tables describe every network of this course. torchsummary's lists every layer that is called, with the shape of
 # its output and its parameters:
@@ -752,11 +753,12 @@ for name, accuracy in accuracies.items():
 
 # %% [markdown]
 # Two effects point in opposite directions. The changes make an image harder: compare the first line with the second.
-# New images by other writers are harder than those of the training: compare the second line with the third. The
-# source's number has the first effect in it and not the second.
+# New images, by other writers, are harder for the network than those it has learned from: compare the second line with
+# the third. The source's number has the first effect in it and not the second.
 #
 # The first line can be held against the record above: 99.23 % for the same weights, on all 60,000 training images.
-# There the images were turned and cut by other random numbers. Every such measurement comes out a little different.
+# There the images were turned and cut by other random numbers. Here the two agree as far as they are printed. With
+# other random numbers each would come out a little different.
 #
 # ## The mistakes
 #
@@ -890,7 +892,8 @@ tried = experiment(
 # <details><summary>Answer</summary>
 #
 # Here the accuracy fell by about 60 points. Chance moves such a difference, as only three seeds were tried; the
-# interval says how much. All of it lies far below 0, so momentum does help in this short training.
+# interval, explained in [S6 part 2, step 1](../S6/part2_step1_dense_head.ipynb), says how much. All of it lies far
+# below 0, so momentum does help in this short training.
 #
 # Why so much? There are only 32 steps in each of the three epochs. Where gradients agree from step to step, momentum
 # makes the steps up to ten times as long. If that is the reason, a learning rate ten times as large should replace the
@@ -1038,7 +1041,7 @@ print("it agrees with PyTorch's:", math.isclose(cross_entropy([2, 1, 0], 0), by_
 #
 # - **a** The best of 20 measurements is partly the luckiest one, so it would look better than the network is.
 # - **b** The last epoch is always the best one.
-# - **c** The held-out images would be used up.
+# - **c** Each measurement changes the network a little.
 #
 # <details><summary>Answer</summary>
 #

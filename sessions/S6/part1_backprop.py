@@ -20,7 +20,7 @@
 # back-propagation, curvature and the learning rate, saturation.
 #
 # **What you'll need**: what a derivative is, and the chain rule for f(g(x)). About 60 minutes; the computer needs a few
-# seconds. Nothing is random here: on your machine every number must come out as printed.
+# seconds. Nothing is random here: on your machine every number comes out as printed.
 #
 # *Before this*: [S5](../S5/step1_first_network.ipynb), the first network. *After this*:
 # [part 2, step 1](part2_step1_dense_head.ipynb). The [map of the steps](../../README.md#the-map-of-the-steps) shows the
@@ -171,8 +171,8 @@ print(f"e     {first.e:.6g}")
 #
 # ### One path: w5
 #
-# In the figure one **path** leads from w5 to the error: w5 changes o1, o1 changes a_o1, and a_o1 changes E. The **chain
-# rule** multiplies the three derivatives along this path:
+# In the figure w5 leads to o1. From there, not drawn, the **path** goes on to the error: o1 changes a_o1, and a_o1
+# changes E. The **chain rule** multiplies the three derivatives along this path:
 #
 # $$
 # \frac{\partial E}{\partial w_5}
@@ -482,8 +482,9 @@ print(labelled("written", f"steps.csv is in {shown}"))
 # <details><summary>Answer</summary>
 #
 # About one half, for all of them; the table shows it. Nothing in the training example says that the answer depends on
-# the inputs. The weights reached o1 = 0 by letting w6 cancel w5, and o2 = 0 by letting w8 cancel w7. Then the inputs
-# hardly matter. The training error does not show this, however small it is. That is why S5 held test images back.
+# the inputs. Training brought w5 to w8 from about one half down to almost 0, and the little that is left cancels: w6
+# against w5, w8 against w7. So whatever the inputs do to the hidden activations, hardly any of it reaches the outputs.
+# The training error does not show this, however small it is. That is why S5 held test images back.
 #
 # </details>
 
@@ -547,8 +548,8 @@ for rate, values in errors.items():
 # <details><summary>Answer</summary>
 #
 # 10, 31, 50 and, against the formula, also 200. The first three are ahead of 2.0 from the first step on. 200 first
-# jumps up, and begins to fall steadily after about 17 steps. 2,000 jumps up and stays there. The rest of the page
-# explains the last two.
+# jumps up, and falls steadily after 15 steps. 2,000 jumps up and stays there. The rest of the page explains the last
+# two.
 #
 # </details>
 
@@ -587,9 +588,9 @@ for rate, walk_of_rate in {**walks, **large_walks}.items():
         print(f"{rate:>13,g} {step:>9}   {product:>16.4f}   {predicted:>18.4f}   {found:>15.4f}")
 
 # %% [markdown]
-# One line of algebra predicts the slopes of ten curves. At 10 a step leaves 46 % of the error. At 50 it leaves 37 %: it
-# overshoots each time and is still faster. At 200 the product was 6.471 at the start, and at the end it is 1.775. The
-# curvature has changed.
+# One line of algebra predicts the slopes of nine curves. For 31 it says only that almost nothing is left, and so it is.
+# At 10 a step leaves 46 % of the error. At 50 it leaves 37 %: it overshoots each time and is still faster. At 200 the
+# product was 6.471 at the start, and at the end it is 1.775. The curvature has changed.
 #
 # ### The surface of the error over two weights
 #
@@ -645,10 +646,13 @@ _ = slider(draw, "learning rate", low=1, high=500, first=31)
 alone = [output_1(*pair)[1] for pair in train_two(200.0, recipe.epochs)][-100:]
 together = [forward(weights).e1 for weights in large_walks[200.0]][-100:]
 print("200, E1 in the last hundred steps")
-print(f"w5 and w6 alone     from {min(alone):.5f} to {max(alone):.5f}")
+print(f"w5 and w6 alone     up to {max(alone):.2f}")
 print(f"all eight weights   at most {max(*together, FLOOR):.0e}")
 
 # %% [markdown]
+# The run with two weights never settles, and it magnifies the rounding of the last digit: two starts that differ by
+# almost nothing are far apart after 50 steps. So we print only how high it still goes.
+#
 # ### 200: how the first layer saves the run
 #
 # With all eight weights it arrives. The next figure shows this run over two other quantities: the mean of the two
@@ -677,7 +681,7 @@ for step in (0, 1, 2, 5, 10, 17, 18, 30):
 # %% [markdown]
 # The path jumps up and down across the valley, and with each jump it moves to the left. There the valley gets wider:
 # the hidden activations fall from 0.507 to 0.266, and the curvature falls with their square. At step 18 its product
-# with the learning rate is below 2. From there on the formula holds again, and the run goes down.
+# with the learning rate is below 2. From there on the formula promises that each step lowers the error, and each does.
 #
 # Why to the left? If an output is too high in this run, its two weights are positive, and a smaller hidden activation
 # makes it smaller. If it is too low, its weights are negative, and a smaller activation makes it larger. Both times the

@@ -29,6 +29,8 @@
 # %% [markdown]
 # ## Target
 #
+# The source solved an assignment: read MNIST with few parameters and in few epochs.
+#
 # | what | the assignment asks for | why this number |
 # |---|---|---|
 # | parameters | fewer than 20,000 | a thirtieth of the first network |
@@ -176,7 +178,9 @@ print("times 2, plus 1   ", "  ".join(f"{value:5.2f}" for value in gamma * norma
 #
 # A channel has one mean and one variance for the whole batch: over all images and all places. For four of the 16
 # channels above, from the least spread to the most, this is how the values lie before and after. (Most of a digit's
-# image is empty, and there a channel has one and the same value: the highest bar.)
+# image is empty, and there a channel has one and the same value: the highest bar.) The orange line is the mean, the
+# pale band reaches one standard deviation to either side. The upright axis is logarithmic, and the largest thousandth
+# of the values is left out.
 
 # %%
 with torch.no_grad():
@@ -329,8 +333,8 @@ plots.show(plots.network(rows), options.out, "network")
 #   the two max-pools shrink it.
 # - **The dense head.** In the end there are 10 maps of 7x7: 490 numbers. Two dense layers make 20 and then 10 of them.
 #   This is the network's *head*.
-# - **Second BatchNorms.** Behind each max-pool stands one more ReLU and one more BatchNorm. The first BatchNorm has
-#   moved the channel's mean to about 0, so many values are negative again, and the second ReLU cuts these off.
+# - **Second BatchNorms.** Behind each max-pool stands one more ReLU and one more BatchNorm. The first BatchNorm can
+#   make values negative again. Those that are still negative after the max-pool are cut off by the second ReLU.
 #
 # First torchsummary's table, which every source of this course shows. Then the course's own, with what the first one
 # lacks: receptive field and work.
@@ -393,8 +397,8 @@ print(f"{held:,} is {held - 20_000:,} more than the limit of 20,000")
 # torchsummary sends random images through the network and adds up the layers that were called. A layer that nobody
 # calls is not in its table. `count_parameters` asks the module instead: `sum(parameter.numel() for parameter in
 # network.parameters())`. So what the source handed in breaks the limit. No gradient reaches the two layers, and the
-# answers of the network do not depend on them. But to build them draws random numbers, and the layers built after
-# them then start with other weights: with the same seed it is another run. We leave them out.
+# answers of the network do not depend on them. But to build them draws random numbers. Layers that are built after them
+# then start with other weights, and the same seed gives another run. We leave them out.
 #
 # ## Training
 #
@@ -418,13 +422,15 @@ plots.show(plots.curves(history, bound=99.4), options.out, "curves")
 # Now the trained network works with *your* BatchNorm, once in test mode and once in training mode. It reads the same
 # test images in two orders: as they come, and sorted by digit, so that nearly every batch has only one digit in it.
 #
-# **Predict first.** In test mode, does the order of the images matter? And in training mode?
+# **Predict first.** In test mode the order cannot matter. How many points does training mode lose on the sorted images:
+# less than one, about ten, or more than fifty?
 #
 # <details><summary>Answer</summary>
 #
-# In test mode not at all: each image is normalised with the running mean and variance. In training mode it does. In a
-# batch of ones only, BatchNorm subtracts what all ones have in common. The batches that the network was trained on held
-# all digits, and there a 1 looked different. Whoever forgets `model.eval()` gets the lower line of the table.
+# About ten: the table says 99.05 and 89.30 %. In test mode each image is normalised with the running mean and variance.
+# In training mode, in a batch of ones only, BatchNorm subtracts what all ones have in common. The batches that the
+# network was trained on held all digits, and there a 1 looked different. Whoever forgets `model.eval()` gets the lower
+# line of the table.
 #
 # </details>
 
@@ -510,12 +516,11 @@ print(f"without BatchNorm, seed 1: behind the third convolution {100 * share:.1f
 # BatchNorm, the same rate works well. The 95 % interval (explained under *Result*) is far from 0.
 #
 # The last line shows what happened. After steps that were too long, the ReLUs behind the third convolution give 0 for
-# every image. So every image gets the same answer. And where a ReLU gives 0, its slope is 0 too, and no gradient brings
-# it back.
+# every image that we tried. So all of them get the same answer. And where a ReLU gives 0, its slope is 0 too, and no
+# gradient brings it back.
 #
-# Now set `rate` to 0.05. In our run the two were then about 3 points apart, with an interval from -5 to just below 0:
-# with a rate that suits it, the network without BatchNorm learns too. Then try 0.01. Compare how much the upper line
-# changes with the rate, and how much the lower one.
+# Now set `rate` to 0.05, and then to 0.01, the recipe's. Does the network without BatchNorm learn there? Compare how
+# much the upper line changes with the rate, and how much the lower one.
 #
 # </details>
 #
@@ -578,8 +583,9 @@ print(f"standard error of an accuracy on 10,000 images: {100 * error:.3f} points
 #
 # <details><summary>Answer</summary>
 #
-# The best epoch is never below the two others. And a run that the third one stops is reported with 99.40 % or a little
-# more, whatever the network is worth: the rule allows no other number. It measures only *when* the number was reached.
+# The best epoch is never below the two others. Of these two neither is always ahead: who stops at the first 99.40 %
+# misses what later epochs gain or lose. And a run that the third one stops is reported with 99.40 % or a little more,
+# whatever the network is worth: the rule allows no other number. It measures only *when* the number was reached.
 #
 # </details>
 
@@ -612,9 +618,8 @@ print(f"{'mean':<8}{means}")
 
 # %% [markdown]
 # The best epoch is 0.02 points<!--S6/part2_step1_dense_head best_epoch_bias--> above the last one, on average over the
-# three seeds. Nothing was learned to earn that: it is the luck of the pick. It is little here, because the small
-# learning rate of the last four epochs keeps them close together. How much luck is there when every epoch is as good as
-# the last?
+# three seeds. The runs are the same, and only the choice differs. It is little here: the last four epochs, with the
+# small learning rate, lie close together. How much luck is there when every epoch is as good as the last?
 #
 # **Yours: the luck of the best** (easy, 5 minutes). A network has stopped learning, and its accuracies differ from
 # epoch to epoch by chance only. `accuracies` has the shape [repetitions, epochs]. By how much is the best epoch above
