@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from common.data import normalise
 from common.data.strokes import draw
 from common.lesson import plots
+from common.models.explanations import watch
 from common.recipe import Options
 from common.system.streams import in_notebook, may_move
 
@@ -54,17 +55,9 @@ def answer_to(strokes: list, model: nn.Module, layer: nn.Module | None = None) -
 @torch.no_grad()
 def look(image: Tensor, model: nn.Module, layer: nn.Module | None = None) -> tuple[Tensor, Tensor | None]:
     """The network's ten log-probabilities for an image, uint8 [28, 28], and up to 8 maps of `layer`."""
-    seen: list[Tensor] = []
-    hook = layer.register_forward_hook(lambda _module, _inputs, output: seen.append(output)) if layer else None
-    training, device = model.training, next(model.parameters()).device
-    try:
-        log_probabilities = model.eval()(normalise(image[None]).to(device))[0].cpu()
-    finally:
-        model.train(training)
-        if hook:
-            hook.remove()
-    maps = seen[0][0, :MAPS].cpu() if seen and seen[0].dim() == 4 else None
-    return log_probabilities, maps
+    device = next(model.parameters()).device
+    log_probabilities, _, maps = watch(model, model if layer is None else layer, normalise(image[None]).to(device))
+    return log_probabilities[0].cpu(), maps[0, :MAPS].cpu() if maps.dim() == 4 else None
 
 
 def drawing_pad(model: nn.Module, options: Options, layer: nn.Module | None = None):

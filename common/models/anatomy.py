@@ -22,6 +22,7 @@ class Layer:
     stride: int
     jump: int  # distance in the image between the centres of two neighbouring outputs
     receptive_field: int  # side of the square of the image that one output can see, padding included
+    centre: float  # of the first output's square, in pixels from the image's edge; that of the first pixel is 0.5
     parameters: int
     multiply_adds: int  # for one image
 
@@ -60,41 +61,44 @@ def layer_rows(network: nn.Module, input_shape: tuple[int, ...] = (1, 28, 28)) -
 
     A layer is called as in torchsummary's table, which numbers every layer that is called, ReLU and the like too.
     For a chain of layers, with r the receptive field, j the jump, k the kernel and s the stride:
-    r_out = r_in + (k - 1) * j_in and j_out = j_in * s, from r = j = 1 at the image
+    r_out = r_in + (k - 1) * j_in and j_out = j_in * s, from r = j = 1 at the image. With padding p the centre moves by
+    ((k - 1) / 2 - p) * j_in, from 0.5 at the image
     (Araujo, Norris, Sim: "Computing Receptive Fields of Convolutional Neural Networks", Distill 2019).
     Raises TypeError for a layer whose effect on the receptive field is not known here.
     """
     network = copy.deepcopy(network).cpu().eval()
     rows: list[Layer] = []
-    field, jump, flattened_reach, called = 1, 1, 0, 0
+    field, jump, centre, flattened_reach, called = 1, 1, 0.5, 0, 0
 
     def count(*_) -> None:
         nonlocal called
         called += 1
 
     def add(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
-        nonlocal field, jump, flattened_reach
+        nonlocal field, jump, centre, flattened_reach
         side = inputs[0].shape[-1]
         if isinstance(module, nn.Flatten):
             flattened_reach = (side - 1) * jump  # a dense layer behind it sees from the first position to the last
         if isinstance(module, (*POINTWISE, nn.Flatten)):
             return
-        kernel, stride, fan_in = 1, 1, 0  # fan_in: multiply-adds for one output value
+        kernel, stride, padding, fan_in = 1, 1, 0, 0  # fan_in: multiply-adds for one output value
         if isinstance(module, nn.Conv2d):
-            kernel, stride = module.kernel_size[0], module.stride[0]
+            kernel, stride, padding = module.kernel_size[0], module.stride[0], module.padding[0]
             fan_in = module.weight[0].numel()
             kernel_reach = module.dilation[0] * (kernel - 1)
         elif isinstance(module, nn.MaxPool2d | nn.AvgPool2d):
-            kernel, stride = module.kernel_size, module.stride
+            kernel, stride, padding = module.kernel_size, module.stride, module.padding
             kernel_reach = kernel - 1
         elif isinstance(module, nn.AdaptiveAvgPool2d):
             kernel = stride = side // output.shape[-1]
             kernel_reach = kernel - 1
         elif isinstance(module, nn.Linear):
             fan_in = module.in_features
+            centre += flattened_reach / 2
             field, flattened_reach, kernel_reach = field + flattened_reach, 0, 0
         else:
             raise TypeError(f"anatomy.layer_rows does not know how {type(module).__name__} changes the receptive field")
+        centre += (kernel_reach / 2 - padding) * jump
         field, jump = field + kernel_reach * jump, jump * stride
         rows.append(
             Layer(
@@ -104,6 +108,7 @@ def layer_rows(network: nn.Module, input_shape: tuple[int, ...] = (1, 28, 28)) -
                 stride=stride,
                 jump=jump,
                 receptive_field=field,
+                centre=centre,
                 parameters=count_parameters(module),
                 multiply_adds=output[0].numel() * fan_in,
             )

@@ -91,6 +91,9 @@ def test_the_receptive_field_is_what_the_gradient_reaches(block3):
     reached = (rows.max() - rows.min() + 1, columns.max() - columns.min() + 1)
     # Output 2 of 6 starts at pixel 2 * 2 - 2: the padding of the second block is two image pixels wide.
     assert reached == (field, field)
+    # And it lies where the table says: in the middle of the image, and cell 2's middle is that of cell 0 and two jumps.
+    centre = anatomy.layer_rows(block3)[8].centre + 2 * anatomy.layer_rows(block3)[8].jump
+    assert (rows.min() + rows.max() + 1) / 2 == centre
 
 
 def test_strides_padding_dense_layers_and_groups():
@@ -105,6 +108,8 @@ def test_strides_padding_dense_layers_and_groups():
     # 5; 5 + 1 * 2 = 7; the dense layer sees two positions, 4 pixels apart: 11.
     assert [row.receptive_field for row in rows] == [5, 7, 11]
     assert [row.multiply_adds for row in rows] == [4 * 16 * 25, 0, 48]
+    # The kernel of 5 with padding 2 stays over the first pixel; the pool lies between two; the dense layer's is 3.5.
+    assert [row.centre for row in rows] == [0.5, 1.5, 3.5]
 
 
 def test_the_table_adds_up(block3):

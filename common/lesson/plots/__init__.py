@@ -5,7 +5,8 @@ from common.lesson.plots.backprop import error_curves, valley, widening
 from common.lesson.plots.batchnorm import histograms, picked_epochs
 from common.lesson.plots.ceilings import ceilings
 from common.lesson.plots.curves import curves
-from common.lesson.plots.images import confusion, grid, maps, mistakes, percent, probabilities
+from common.lesson.plots.images import confusion, grid, mistakes, percent, probabilities
+from common.lesson.plots.maps import feature_maps, heatmaps, kernels, maps
 from common.lesson.plots.networks import network, neurons, receptive_fields
 from common.lesson.plots.pooling import class_maps, intervals, many_tests, shift_maps
 from common.lesson.plots.studies import frontier, ladder
@@ -16,10 +17,13 @@ __all__ = [
     "confusion",
     "curves",
     "error_curves",
+    "feature_maps",
     "frontier",
     "grid",
+    "heatmaps",
     "histograms",
     "intervals",
+    "kernels",
     "ladder",
     "many_tests",
     "maps",

@@ -1,4 +1,4 @@
-"""Pictures of digits, of what a network reads in them, and of the maps and kernels inside of it."""
+"""Pictures of digits, and of what a network reads in them."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -74,28 +74,4 @@ def probabilities(image: Tensor, log_probabilities: Tensor, label: int | None = 
     right.set(xticks=range(10), xlabel="digit", ylabel="probability in %", ylim=(0, 112))
     best = int(values.argmax())
     right.annotate(percent(float(values[best])), (best, 100 * values[best]), ha="center", va="bottom")
-    return figure
-
-
-def maps(values: Tensor, captions: list[str], columns: int = 6, title: str = "", shared: bool = True) -> Figure:
-    """Feature maps or kernels [N, height, width] with one colour bar: blue is negative, white 0, red positive.
-
-    With `shared` all have one scale. Without it each has its own, the largest of its absolute values; the colour bar
-    then says so.
-    """
-    values = values.detach().float().cpu()
-    reach = values.abs().amax(dim=(1, 2)).clamp(min=1e-12)
-    rows = -(-len(values) // columns)
-    size = (1.3 * columns + 0.8, 1.5 * rows + 0.35 * bool(title))
-    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
-    figure.suptitle(title)
-    for axis in axes.flat:
-        axis.set_axis_off()
-    for axis, value, own, caption in zip(axes.flat, values, reach, captions, strict=False):
-        limit = float(reach.max() if shared else own)
-        drawn = axis.imshow(value.numpy() if shared else (value / limit).numpy(), cmap="RdBu_r")
-        drawn.set_clim(*((-limit, limit) if shared else (-1, 1)))
-        axis.set_title(caption, fontsize="small")
-    label = "value" if shared else "value / largest absolute value of its own picture"
-    figure.colorbar(drawn, ax=axes, label=label, shrink=0.9, aspect=30)
     return figure
