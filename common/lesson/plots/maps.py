@@ -2,6 +2,7 @@
 
 import torch
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from torch import Tensor, nn
 
 from common.lesson.plots.style import plt
@@ -67,8 +68,8 @@ def heatmaps(images: Tensor, values: Tensor, captions: list[str], layer: Layer, 
     """Maps laid over their digits: what `models.grad_cam` or one class of `models.class_maps` says, cell by cell.
 
     `images` is [N, 28, 28], `values` [N, height, width]. `layer` is the row of `models.layer_rows` whose maps these
-    are: each cell is drawn where the middle of what it sees lies, as wide as the distance to its neighbour. So the
-    cells of a layer without padding do not reach to the margin. Each picture has its own scale, the largest of its
+    are: each cell is drawn where the middle of what it sees lies, as wide as the distance to its neighbour. A grey frame
+    is around all cells; those of a layer without padding do not reach to the margin. Each picture has its own scale, the largest of its
     absolute values: red speaks for the class, blue against it.
     """
     rows = -(-len(images) // columns)
@@ -81,7 +82,9 @@ def heatmaps(images: Tensor, values: Tensor, captions: list[str], layer: Layer, 
     for axis, image, value, caption in zip(axes.flat, images, values, captions, strict=False):
         axis.imshow(image.reshape(28, 28).cpu().numpy(), extent=(0, 28, 28, 0))
         own = (value / value.abs().max().clamp(min=1e-12)).cpu().numpy()
-        drawn = axis.imshow(own, cmap="RdBu_r", vmin=-1, vmax=1, alpha=0.6, extent=extent)
+        drawn = axis.imshow(own, cmap="RdBu_r", vmin=-1, vmax=1, alpha=0.75 * abs(own), extent=extent)
+        size = (width * layer.jump, height * layer.jump)
+        axis.add_patch(Rectangle((first, first), *size, fill=False, edgecolor="gray", linewidth=0.6))
         axis.set(xlim=(0, 28), ylim=(28, 0))
         axis.set_title(caption, fontsize="small")
     if len(images):
