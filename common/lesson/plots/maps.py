@@ -68,9 +68,9 @@ def heatmaps(images: Tensor, values: Tensor, captions: list[str], layer: Layer, 
     """Maps laid over their digits: what `models.grad_cam` or one class of `models.class_maps` says, cell by cell.
 
     `images` is [N, 28, 28], `values` [N, height, width]. `layer` is the row of `models.layer_rows` whose maps these
-    are: each cell is drawn where the middle of what it sees lies, as wide as the distance to its neighbour. A grey frame
-    is around all cells; those of a layer without padding do not reach to the margin. Each picture has its own scale, the largest of its
-    absolute values: red speaks for the class, blue against it.
+    are: each cell is drawn where the middle of what it sees lies, as wide as the distance to its neighbour. A grey
+    frame is around all cells; those of a layer without padding do not reach to the margin. Each picture has its own
+    scale, the largest of its absolute values: red speaks for the class, blue against it.
     """
     rows = -(-len(images) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(1.5 * columns + 0.8, 1.75 * rows), squeeze=False)
