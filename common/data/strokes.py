@@ -35,7 +35,8 @@ def draw(strokes: list, pen: float = PEN) -> Tensor:
     centres = np.arange(SIDE) + 0.5
     mass = np.array([ink.sum(axis=0) @ centres, ink.sum(axis=1) @ centres]) / ink.sum()
     ink = _ink([line + SIDE / 2 - mass for line in lines], pen)
-    return torch.from_numpy(np.floor(255 * ink + 0.5).astype(np.uint8))
+    # A half is rounded up. Straight lines meet it exactly, so the last digits of `ink` must not decide.
+    return torch.from_numpy(np.floor(255 * ink + 0.5 + 1e-6).astype(np.uint8))
 
 
 def _checked(strokes: list) -> list[np.ndarray]:

@@ -89,7 +89,7 @@ def _widget(model: nn.Module, layer: nn.Module | None):
         return None
 
     class DrawingPad(anywidget.AnyWidget):
-        _esm = HERE / "pad.js"
+        _esm = "\n".join((HERE / name).read_text(encoding="utf-8") for name in ("ink.js", "pad.js"))
         _css = HERE / "pad.css"
         strokes = traitlets.List([]).tag(sync=True)
         answer = traitlets.Dict(answer_to([], model, layer)).tag(sync=True)
