@@ -91,10 +91,8 @@ def network(point: frontier.Point) -> tuple[dict, bytes]:
 
 def title(step: str) -> str:
     """A step's name as a reader says it: "S6 part 2 step 4: under 20k" for S6/part2_step4_under_20k."""
-    numbered = re.compile(r"(S\d+(?: (?:part|step|block) \d+)*) ?(.*)")
-    place, name = numbered.fullmatch(
-        re.sub(r"(?<= )(part|step|block)(?=\d)", r"\1 ", re.sub("[/_]", " ", step))
-    ).groups()
+    words = re.sub(r"(?<= )(part|step|block)(?=\d)", r"\1 ", re.sub("[/_]", " ", step))
+    place, name = re.fullmatch(r"(S\d+(?: (?:part|step|block) \d+)*) ?(.*)", words).groups()
     return f"{place}: {name}" if name else place
 
 
@@ -107,7 +105,7 @@ def trace(model: nn.Module) -> tuple[list[dict], list[torch.Tensor]]:
     """
     layers, numbers, count = [], [], 0
     values = torch.zeros(1, 1, SIDE, SIDE)
-    for module in _leaves(model.layers):
+    for module in leaves(model.layers):
         values = module(values)
         shape = [*values.shape[1:], 1, 1][:3]
         layer = {"kind": type(module).__name__.replace("Dropout2d", "Dropout"), "shape": shape} | _settings(module)
@@ -120,9 +118,10 @@ def trace(model: nn.Module) -> tuple[list[dict], list[torch.Tensor]]:
     return layers, numbers
 
 
-def _leaves(module: nn.Module) -> list[nn.Module]:
+def leaves(module: nn.Module) -> list[nn.Module]:
+    """The layers of a chain in their order, without the chains inside of it."""
     if type(module) is nn.Sequential:
-        return [leaf for child in module for leaf in _leaves(child)]
+        return [leaf for child in module for leaf in leaves(child)]
     return [module]
 
 
@@ -149,7 +148,7 @@ def views(model: nn.Module) -> list[dict]:
     Empty for a network that looks once.
     """
     seen = []
-    first = _leaves(model.layers)[0].register_forward_hook(lambda _layer, inputs, _output: seen.append(len(inputs[0])))
+    first = leaves(model.layers)[0].register_forward_hook(lambda _layer, inputs, _output: seen.append(len(inputs[0])))
     model(torch.zeros(1, 1, SIDE, SIDE))
     first.remove()
     if seen == [1]:

@@ -17,46 +17,63 @@ const NOTES = {
   LogSoftmax: "class scores become logarithms of probabilities",
 };
 
-/** 511 colours as [red, green, blue], from one below zero over that of zero to one above; the page's style has the three. */
+/**
+ * 511 colours as pixels, from one below zero over that of zero to one above; the page's style has the three. A pixel is
+ * read as one number, whose lowest byte is red.
+ */
 function mapColours() {
   const style = getComputedStyle(document.documentElement);
   const [below, zero, above] = ["--below", "--zero", "--above"].map((name) =>
     style.getPropertyValue(name).trim().match(/[0-9a-f]{2}/gi).map((part) => parseInt(part, 16)));
-  return Array.from({ length: 511 }, (_, i) => {
+  return Uint32Array.from({ length: 511 }, (_, i) => {
     const end = i < 255 ? below : above;
     const part = Math.abs(i - 255) / 255;
-    return zero.map((value, colour) => Math.round(value + (end[colour] - value) * part));
+    const [red, green, blue] = zero.map((value, colour) => Math.round(value + (end[colour] - value) * part));
+    return (255 << 24) | (blue << 16) | (green << 8) | red;
   });
+}
+
+const LINE = (110 << 24) | 0x808080; // around a tile: grey that lets the page shine through
+
+/** A canvas of tiles as it is between two paintings: its size set, its lines drawn. */
+function prepareTiles(canvas, tiles) {
+  sizeCanvas(canvas, tiles);
+  const picture = new ImageData(canvas.width, canvas.height); // transparent between the tiles
+  const pixels = new Uint32Array(picture.data.buffer);
+  for (let tile = 0; tile < tiles.count; tile++) {
+    const [left, top] = cornerOf(tile, tiles);
+    for (let y = top - 1; y <= top + tiles.height * tiles.scale; y++) {
+      const start = y * canvas.width + left - 1;
+      pixels.fill(LINE, start, start + tiles.width * tiles.scale + 2);
+    }
+  }
+  return { tiles, picture, pixels };
 }
 
 /**
  * Tiles of values on a canvas: `count` tiles of height x width, `columns` in a row, each value a square of `scale`
- * pixels. Around each tile is a line of one pixel, and between two of them `gap` pixels more.
+ * pixels. Around each tile is a line of one pixel, and between two of them `gap` pixels more. `prepared` is what the
+ * last painting gave, if any; it is used again where the layout is the same.
  */
-function paintTiles(canvas, values, tiles, most, colours) {
-  const { count, height, width, columns, scale } = tiles;
-  sizeCanvas(canvas, tiles);
-  const picture = new ImageData(canvas.width, canvas.height); // transparent between the tiles
-  const pixels = new Uint32Array(picture.data.buffer);
-  const packed = colours.map(([red, green, blue]) => (255 << 24) | (blue << 16) | (green << 8) | red);
-  const line = (110 << 24) | 0x808080;
+function paintTiles(canvas, values, tiles, most, colours, prepared = null) {
+  const { count, height, width, scale } = tiles;
+  const same = prepared && Object.keys(tiles).every((name) => tiles[name] === prepared.tiles[name]);
+  const kept = same ? prepared : prepareTiles(canvas, tiles);
+  const { pixels } = kept;
+  const factor = 255 / most;
   for (let tile = 0, i = 0; tile < count; tile++) {
     const [left, top] = cornerOf(tile, tiles);
-    for (let y = top - 1; y <= top + height * scale; y++) {
-      const start = y * canvas.width + left - 1;
-      pixels.fill(line, start, start + width * scale + 2);
-    }
     for (let row = 0; row < height; row++) {
-      for (let column = 0; column < width; column++, i++) {
-        const colour = packed[255 + Math.round((255 * values[i]) / most)];
-        for (let y = 0; y < scale; y++) {
-          const start = (top + row * scale + y) * canvas.width + left + column * scale;
-          pixels.fill(colour, start, start + scale);
-        }
+      const start = (top + row * scale) * canvas.width + left;
+      for (let column = 0, to = start; column < width; column++, i++) {
+        const colour = colours[Math.round(255 + values[i] * factor)];
+        for (let x = 0; x < scale; x++) pixels[to++] = colour;
       }
+      for (let y = 1; y < scale; y++) pixels.copyWithin(start + y * canvas.width, start, start + width * scale);
     }
   }
-  canvas.getContext("2d").putImageData(picture, 0, 0);
+  canvas.getContext("2d").putImageData(kept.picture, 0, 0);
+  return kept;
 }
 
 /** From one tile to the next, in pixels to the right and down. */
@@ -74,7 +91,11 @@ function sizeCanvas(canvas, tiles) {
   canvas.height = Math.ceil(tiles.count / tiles.columns) * stepY - tiles.gap;
 }
 
-const largestSize = (values) => values.reduce((most, value) => Math.max(most, Math.abs(value)), 1e-12);
+function largestSize(values) {
+  let most = 1e-12;
+  for (let i = 0; i < values.length; i++) most = Math.max(most, Math.abs(values[i]));
+  return most;
+}
 
 /** How a layer's maps are laid out in a room of so many pixels. */
 function layOut([count, height, width], room) {
@@ -93,13 +114,14 @@ function showLayers(holder, network, networks, side) {
   let outputs = null;
   let chosen = null; // { index, place: [channel, row, column] }
   let colours = mapColours();
-  const inView = new Set();
+  const inView = new Set(); // indices of the layers that are painted at each change
+  const painted = {}; // by index
   const watcher = new IntersectionObserver((entries) => {
     for (const { target, isIntersecting } of entries) {
       const index = Number(target.dataset.index);
       if (isIntersecting) inView.add(index);
       else inView.delete(index);
-      if (isIntersecting) paint(index);
+      if (isIntersecting) show(index);
     }
   }, { rootMargin: "200px" });
 
@@ -173,7 +195,7 @@ function showLayers(holder, network, networks, side) {
     const layer = network.layers[index];
     const tiles = layOut(layer.shape, roomOf(index));
     const values = outputs ? outputs[index + 1] : new Float32Array(tiles.count * tiles.height * tiles.width);
-    paintTiles(canvas, values, tiles, largestSize(values), colours);
+    painted[index] = paintTiles(canvas, values, tiles, largestSize(values), colours, painted[index]);
     if (chosen) frame(index, canvas, tiles);
   }
 
@@ -270,10 +292,14 @@ function showLayers(holder, network, networks, side) {
     if (parts) parts.scrollTop = scrolled;
   }
 
+  function show(index) {
+    paint(index);
+    if (chosen && chosen.index === index) explainChosen(false);
+  }
+
   function update(others) {
     outputs = others;
-    for (const index of inView) paint(index);
-    explainChosen(false);
+    inView.forEach(show);
   }
 
   function repaint() {

@@ -1,4 +1,4 @@
-"""The page "Draw a digit" in a real browser: equal to Python's pixels and numbers, drawn on, and read by every means."""
+"""The page "Draw a digit" in a real browser: equal to Python's pixels and numbers, and drawn on by every means."""
 
 import base64
 import json
@@ -192,25 +192,33 @@ def test_the_log_probabilities_are_pytorchs(visit, images, name):
         assert (torch.tensor(answers) - expected).abs().max() < 1e-4
 
 
-def test_the_parts_of_a_view_and_each_layers_maps_are_pytorchs(visit):
-    """Block 4's second view, from the worker; a dropout and a flattening change nothing."""
+LAYERS_OF_A_VIEW = """async ([bytes, view]) => {
+    const { outputs } = await reader.read(chosen, Uint8Array.from(bytes), view);
+    return outputs.map((map) => [...map]);
+}"""
+
+
+@pytest.mark.parametrize("view", [0, 6])
+def test_the_maps_of_each_layer_and_view_are_pytorchs(visit, view):
     page = visit()
     page.select_option("#network", "S7/block4")
     page.wait_for_function("() => chosen.name === 'S7/block4'")
     image = draw(DIGITS[5])
-    for view in (0, 6):
-        maps = page.evaluate(
-            "([bytes, view]) => reader.read(chosen, Uint8Array.from(bytes), view).then((a) => a.outputs.map((m) => [...m]))",
-            [image.flatten().tolist(), view],
-        )
-        network, seen = models.load_trained("S7/block4"), []
-        for layer in draw_page._leaves(network.layers):
-            layer.register_forward_hook(lambda _layer, _inputs, output, seen=seen: seen.append(output[view].flatten()))
-        with torch.no_grad():
-            network(data.normalise(image[None]))
-        assert len(maps) == len(seen) + 1
-        for found, expected in zip(maps[1:], seen, strict=True):
-            assert (torch.tensor(found) - expected).abs().max() < 1e-4
+    maps = page.evaluate(LAYERS_OF_A_VIEW, [image.flatten().tolist(), view])
+    seen = outputs_of("S7/block4", image[None], view)
+    assert len(maps) == len(seen) + 1
+    for found, expected in zip(maps[1:], seen, strict=True):
+        assert (torch.tensor(found) - expected.flatten()).abs().max() < 1e-4
+
+
+def outputs_of(name, images, number=0):
+    """What each layer of PyTorch's network gives for one of the images, or of the views of the only one."""
+    network, seen = models.load_trained(name), []
+    for layer in draw_page.leaves(network.layers):
+        layer.register_forward_hook(lambda _layer, _inputs, output: seen.append(output[number]))
+    with torch.no_grad():
+        network(data.normalise(images))
+    return seen
 
 
 def test_ten_digits_drawn_by_the_mouse_are_read_and_the_bars_say_how_sure(visit):
@@ -313,11 +321,7 @@ def test_the_arithmetic_of_a_clicked_value_adds_up_to_pytorchs(visit, name):
     page.get_by_label("A drawn 2", exact=True).click()
     said(page, "It reads 2")
     image = torch.tensor(page.evaluate("[...image]"), dtype=torch.uint8).view(1, 28, 28)
-    network, seen = models.load_trained(name), []
-    for layer in draw_page._leaves(network.layers):
-        layer.register_forward_hook(lambda _layer, _inputs, output, seen=seen: seen.append(output[0]))
-    with torch.no_grad():
-        network(data.normalise(image))
+    seen = outputs_of(name, image)
     checked = set()
     for index, output in enumerate(seen):
         canvas = page.locator(f".layer[data-index='{index}'] .maps")
