@@ -2,7 +2,7 @@
 "use strict";
 
 /** A number as the page prints it. */
-const shortly = (value) => value.toFixed(3).replace("-", "\u2212");
+const shortly = (value, digits = 3) => value.toFixed(digits).replace("-", "\u2212");
 
 const NOTES = {
   Conv2d: "each value is a window times a kernel, added up over the input's maps",
@@ -158,7 +158,7 @@ function showLayers(holder, network, networks, side) {
 
   function settingsOf(layer, index) {
     if (layer.kind !== "Conv2d") return layer.kernel ? `; windows of ${layer.kernel} \u00d7 ${layer.kernel}` : "";
-    const inputs = index ? network.layers[index - 1].shape[0] : 1;
+    const [inputs] = shapeInto(index);
     const own = layer.groups === inputs && inputs > 1 ? "; each map has a kernel of its own" : "";
     return `; kernels of ${layer.kernel} \u00d7 ${layer.kernel}, stride ${layer.stride}, padding ${layer.padding}${own}`;
   }
@@ -172,21 +172,35 @@ function showLayers(holder, network, networks, side) {
     return details;
   }
 
+  /** Where a layer has too many kernels to be seen at once, those of the map that is chosen, or of the first. */
   function paintKernels(layer, index, details) {
+    const [inputs, height, width] = shapeInto(index);
+    const dense = layer.kind === "Linear";
     const size = layer.kernel || 1;
-    const before = index ? network.layers[index - 1].shape : [1];
-    const own = layer.kind === "Linear" ? before[0] : before[0] / layer.groups;
-    const count = layer.shape[0] * own;
-    const values = network.weights.subarray(layer.weight, layer.weight + count * size * size);
-    const scale = own * size > 120 ? 1 : size === 1 ? 10 : 6;
-    const room = details.clientWidth || 300;
-    const gap = scale === 1 ? -2 + (size > 1) : size === 1 ? -1 : 1;
-    const columns = own > 1 ? own : Math.min(count, Math.max(1, Math.floor(room / (size * scale + 2 + gap))));
+    const own = dense ? inputs * height * width : inputs / layer.groups;
+    const single = own > 1 && own * layer.shape[0] * size * size > 3000;
+    const output = chosen && chosen.index === index ? chosen.place[0] : 0;
+    const [count, begin] = single ? [own, layer.weight + output * own * size * size] : [own * layer.shape[0], layer.weight];
+    const values = network.weights.subarray(begin, begin + count * size * size);
+    const tiles = dense && single
+      ? { count: inputs, height, width, scale: 4, gap: 1 }
+      : { count, height: size, width: size, scale: size === 1 ? 10 : 6, gap: size === 1 ? -1 : 1 };
     const most = largestSize(values);
-    const tiles = { count, height: size, width: size, columns, scale, gap };
+    const room = Math.floor((details.clientWidth + tiles.gap) / stepsOf(tiles)[0]);
+    tiles.columns = single || own === 1 ? Math.max(1, Math.min(tiles.count, room)) : own;
     paintTiles(details.querySelector("canvas"), values, tiles, most, colours);
-    const order = own > 1 ? "a row for each output, a column for each input; " : "one for each output map; ";
-    details.querySelector("p").textContent = `${order}full colour is \u00b1${shortly(most)}`;
+    const those = dense ? "the weights" : "the kernels";
+    const order = single
+      ? `${those} of output ${output}, one for each input; choose a value of another to see its own`
+      : own > 1 ? "a row for each output, a column for each input" : "one for each map";
+    details.querySelector("p").textContent = `${order}; full colour is \u00b1${shortly(most)}`;
+  }
+
+  /** The shape of what a layer takes; for a dense layer that of the maps before they were put into one row. */
+  function shapeInto(index) {
+    let before = index - 1;
+    if (network.layers[index].kind === "Linear" && before >= 0 && network.layers[before].kind === "Flatten") before--;
+    return before < 0 ? networks.inputShape(side) : network.layers[before].shape;
   }
 
   function paint(index) {
@@ -277,6 +291,8 @@ function showLayers(holder, network, networks, side) {
     if (before !== index) canvases[index].after(arithmetic);
     explainChosen(true);
     for (const shown of inView) paint(shown);
+    const kernels = sections[index].querySelector("details[open]");
+    if (kernels) paintKernels(network.layers[index], index, kernels);
   }
 
   /** `spoken`: a screen reader is to say the value, as it is not while somebody draws. */
@@ -324,8 +340,9 @@ function nameOf({ index, place: [channel, row, column] }, network) {
 /** Values of a square window as a small table; null is padding, and the marked one is in bold. */
 function grid(values, marked = -1) {
   const size = Math.sqrt(values.length);
+  const digits = innerWidth < 480 ? 2 : 3; // two windows have to fit on a phone
   const cell = (value, i) =>
-    `<td class="${value === null ? "padding" : ""}${i === marked ? " marked" : ""}">${shortly(value ?? 0)}</td>`;
+    `<td class="${value === null ? "padding" : ""}${i === marked ? " marked" : ""}">${shortly(value ?? 0, digits)}</td>`;
   const rows = Array.from({ length: size }, (_, row) =>
     `<tr>${values.slice(row * size, (row + 1) * size).map((value, i) => cell(value, row * size + i)).join("")}</tr>`);
   return `<table class="grid" role="presentation">${rows.join("")}</table>`;
@@ -344,7 +361,7 @@ const ARITHMETIC = {
     const padding = parts.some((part) => part.patch.includes(null)) ? " Grey zeros are padding, beyond the map's edge." : "";
     return `<p class="small">${single ? "The value" : "Each value of the window"} of an input map times that of its
       kernel${single ? "" : ", the products added up"}.${padding}</p>
-      <div class="parts" tabindex="0" role="region" aria-label="Products"><table>
+      <div class="parts" tabindex="0" role="region" aria-label="Products"><table class="${single ? "" : "windows"}">
       <thead><tr><th scope="col">map</th><th scope="col">${single ? "value" : "window"}</th><td></td>
       <th scope="col">kernel</th><td></td><th scope="col">sum</th></tr></thead><tbody>${rows.join("")}</tbody></table></div>
       <p>All sums together: <span class="total">${shortly(total)}</span></p>`;

@@ -82,10 +82,11 @@ async function work() {
   while (image && chosen) {
     const [network, now] = [chosen, version];
     if (answered !== now) {
-      const { logProbabilities, outputs } = await reader.read(network, image, view);
+      const { logProbabilities, outputs, took } = await reader.read(network, image, view);
       if (network === chosen && image) {
         answered = now;
         tell(logProbabilities);
+        find("took").textContent = `Read in ${took.toFixed(1)} milliseconds on this device.`;
         tellRow(network, logProbabilities, now);
         layers.update(outputs);
       }
@@ -122,6 +123,7 @@ function tell(logProbabilities) {
 
 function tellNothing(refusal) {
   say(refusal);
+  find("took").textContent = "";
   for (const row of find("bars").children) {
     row.querySelector(".bar").style.width = 0;
     row.querySelector(".percent").textContent = "";

@@ -114,6 +114,21 @@ def visit(browser, folder):
     assert found == []
 
 
+@pytest.fixture(scope="module")
+def computing(browser, folder):
+    """A page that the tests of its numbers share."""
+    page = browser.new_page()
+    page.goto((folder / "index.html").as_uri())
+    page.wait_for_function("() => chosen !== null")
+    yield page
+    page.close()
+
+
+def choose(page, name):
+    page.select_option("#network", name)
+    page.wait_for_function("name => chosen.name === name", arg=name)
+
+
 def said(page, words, timeout=20_000):
     page.wait_for_function(
         "words => document.getElementById('said').textContent.includes(words)", arg=words, timeout=timeout
@@ -151,9 +166,9 @@ def drawings(count):
     return made
 
 
-def test_a_drawing_is_prepared_as_python_does_pixel_by_pixel(visit):
-    page = visit()
-    cases = [[strokes, pen] for strokes in drawings(150) for pen in (2.6, 1.0, 4.1)]
+def test_a_drawing_is_prepared_as_python_does_pixel_by_pixel(computing):
+    page = computing
+    cases = [[strokes, pen] for strokes in drawings(100) for pen in (2.6, 1.0, 4.1)]
     images = page.evaluate(
         "cases => cases.map(([strokes, pen]) => [...paintLines(placeLines(strokes, pen, course), pen, course.side)])",
         cases,
@@ -173,10 +188,9 @@ def images(request):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_the_log_probabilities_are_pytorchs(visit, images, name):
-    page = visit()
-    page.select_option("#network", name)
-    page.wait_for_function("name => chosen.name === name", arg=name)
+def test_the_log_probabilities_are_pytorchs(computing, images, name):
+    page = computing
+    choose(page, name)
     network = models.load_trained(name)
     for some in images.split(100):
         answers = page.evaluate(
@@ -199,10 +213,9 @@ LAYERS_OF_A_VIEW = """async ([bytes, view]) => {
 
 
 @pytest.mark.parametrize("view", [0, 6])
-def test_the_maps_of_each_layer_and_view_are_pytorchs(visit, view):
-    page = visit()
-    page.select_option("#network", "S7/block4")
-    page.wait_for_function("() => chosen.name === 'S7/block4'")
+def test_the_maps_of_each_layer_and_view_are_pytorchs(computing, view):
+    page = computing
+    choose(page, "S7/block4")
     image = draw(DIGITS[5])
     maps = page.evaluate(LAYERS_OF_A_VIEW, [image.flatten().tolist(), view])
     seen = outputs_of("S7/block4", image[None], view)
@@ -316,8 +329,7 @@ ARITHMETIC = """() => {
 def test_the_arithmetic_of_a_clicked_value_adds_up_to_pytorchs(visit, name):
     """A click on a place of each layer: the value is that of PyTorch, and the printed parts give it again."""
     page = visit()
-    page.select_option("#network", name)
-    page.wait_for_function("name => chosen.name === name", arg=name)
+    choose(page, name)
     page.get_by_label("A drawn 2", exact=True).click()
     said(page, "It reads 2")
     image = torch.tensor(page.evaluate("[...image]"), dtype=torch.uint8).view(1, 28, 28)
@@ -442,6 +454,65 @@ def test_weights_that_do_not_load_are_told_and_can_be_asked_for_again(browser, f
     page.wait_for_function("() => chosen && chosen.name === 'S8/frontier_1196'")
     said(page, "1")
     context.close()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1100, "light"), (360, "dark")])
+def test_axe_has_nothing_to_say_and_nothing_is_wider_than_the_page(visit, width, scheme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+    page = visit(width=width, color_scheme=scheme)
+    page.get_by_label("A drawn 5", exact=True).click()
+    said(page, "It reads 5")
+    canvas = page.locator(".layer[data-index='8'] .maps")
+    canvas.focus()
+    canvas.press("Enter")
+    page.locator(".layer[data-index='8'] summary").click()
+    found = axe.Axe().run(page, options={"preload": False}).response["violations"]
+    assert [(one["id"], one["nodes"][0]["html"]) for one in found] == []
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    inside = "document.querySelector('.parts').scrollWidth <= document.querySelector('.parts').clientWidth"
+    assert page.evaluate(inside)  # window, kernel and sum side by side, on a phone too
+
+
+def test_the_kernels_are_the_networks_weights(visit):
+    """Their colours, read from the canvas: red above blue where a weight is above zero, the other way round below."""
+    page = visit()
+    page.locator(".layer[data-index='0'] summary").click()
+    page.wait_for_function("() => document.querySelector('.layer details canvas').width > 100")
+    signs = page.evaluate(
+        """() => {
+            const canvas = document.querySelector(".layer details canvas");
+            const step = 3 * 6 + 2 + 1; // a tile's values, its line, the gap
+            const columns = (canvas.width + 1) / step;
+            const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+            const pixel = (x, y) => data.slice(4 * (y * canvas.width + x));
+            return Array.from({ length: 32 * 9 }, (_, i) => {
+                const [tile, row, column] = [Math.floor(i / 9), Math.floor((i % 9) / 3), i % 3];
+                const [left, top] = [(tile % columns) * step + 1, Math.floor(tile / columns) * step + 1];
+                const [red, , blue] = pixel(left + column * 6 + 3, top + row * 6 + 3);
+                return red - blue;
+            });
+        }"""
+    )
+    weights = draw_page.leaves(models.load_trained(FIRST).layers)[0].weight.flatten()
+    clear = weights.abs() > 0.05 * weights.abs().max()
+    assert clear.sum() > 200
+    assert ((torch.tensor(signs) > 0) == (weights > 0))[clear].all()
+
+
+def test_of_many_kernels_those_of_the_chosen_map_are_shown(visit):
+    page = visit()
+    choose(page, "S5/step1_first_network")
+    section = page.locator(".layer[data-index='7']")
+    section.locator("summary").click()
+    note = section.locator("details p")
+    page.wait_for_function("() => document.querySelector('.layer[data-index=\"7\"] details p').textContent")
+    assert note.inner_text().startswith("the kernels of output 0,")
+    section.locator(".maps").focus()
+    section.locator(".maps").press("Enter")
+    section.locator(".maps").press("PageDown")
+    assert note.inner_text().startswith("the kernels of output 1,")
+    largest = draw_page.leaves(models.load_trained("S5/step1_first_network").layers)[7].weight[1].detach().abs().max()
+    assert note.inner_text().endswith(f"\u00b1{float(largest):.3f}")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
