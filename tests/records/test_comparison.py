@@ -57,3 +57,12 @@ def test_recorded_steps_are_compared_by_their_last_epochs():
     assert "t-test, paired by seed" in comparison.text("S7/block2", "S7/block3")
     with pytest.raises(UserError, match="no validated runs"):
         comparison.accuracies("S7/block3:lr=77")
+
+
+def test_wilsons_interval_by_hand():
+    """(p + z2 / 2n +- z sqrt(p q / n + z2 / 4n2)) / (1 + z2 / n), with p = 0.9, n = 10, z = 1.959964."""
+    z2 = 1.959964**2
+    middle, reach = (0.9 + z2 / 20) / (1 + z2 / 10), math.sqrt(z2 * (0.09 / 10 + z2 / 400)) / (1 + z2 / 10)
+    assert comparison.wilson(9, 10) == pytest.approx((100 * (middle - reach), 100 * (middle + reach)), rel=1e-5)
+    low, high = comparison.wilson(10, 10)
+    assert low == pytest.approx(100 / (1 + z2 / 10), rel=1e-5) and high == 100

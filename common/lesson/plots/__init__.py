@@ -5,13 +5,15 @@ from common.lesson.plots.backprop import error_curves, valley, widening
 from common.lesson.plots.batchnorm import histograms, picked_epochs
 from common.lesson.plots.ceilings import ceilings
 from common.lesson.plots.curves import curves
-from common.lesson.plots.images import confusion, grid, mistakes, percent, probabilities
+from common.lesson.plots.images import confusion, grid, mistakes, percent, pictures, probabilities
 from common.lesson.plots.maps import feature_maps, heatmaps, kernels, maps
 from common.lesson.plots.networks import network, neurons, receptive_fields
 from common.lesson.plots.pooling import class_maps, intervals, many_tests, shift_maps
+from common.lesson.plots.robustness import accuracy_curves, reliability
 from common.lesson.plots.studies import frontier, ladder
 
 __all__ = [
+    "accuracy_curves",
     "class_maps",
     "ceilings",
     "confusion",
@@ -32,9 +34,11 @@ __all__ = [
     "neurons",
     "percent",
     "picked_epochs",
+    "pictures",
     "plt",
     "probabilities",
     "receptive_fields",
+    "reliability",
     "shift_maps",
     "show",
     "valley",

@@ -23,6 +23,22 @@ def grid(images: Tensor, captions: list[str], columns: int = 6, title: str = "",
     return figure
 
 
+def pictures(shown: list, captions: list[str], columns: int = 6, title: str = "") -> Figure:
+    """Pictures of any sizes, each [height, width], or [height, width, 3] in colour, with their captions.
+
+    A grey one is drawn from black, its least value, to white, its largest.
+    """
+    rows = -(-len(shown) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(1.6 * columns, 1.85 * rows + 0.3 * bool(title)), squeeze=False)
+    figure.suptitle(title)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for axis, picture, caption in zip(axes.flat, shown, captions, strict=False):
+        axis.imshow(np.asarray(picture), cmap="gray")
+        axis.set_title(caption, fontsize="small")
+    return figure
+
+
 def mistakes(images: Tensor, labels: Tensor, log_probabilities: Tensor, count: int = 12) -> Figure:
     """The misread images on which the network was surest, each with its label, what was read, and how probable.
 
