@@ -24,9 +24,10 @@
 # S8/step2_frontier --quick` goes through every step in seconds.
 #
 # *Before this*: [step 1](step1_speed.ipynb), which made the runs cheap enough to ask such questions. *After this*:
-# nothing is planned; the [map of the steps](../../README.md#the-map-of-the-steps) shows what you may have skipped. To
-# run it in the cloud: [Colab](https://colab.research.google.com/github/) opens a notebook from your copy of the
-# repository, and the [notes on it](../../docs/machines.md#on-colab) have the two lines that install the course there.
+# [S10 step 1](../S10/step1_your_own_digits.ipynb), digits of your own; the
+# [map of the steps](../../README.md#the-map-of-the-steps) shows what you may have skipped. To run it in the cloud:
+# [Colab](https://colab.research.google.com/github/) opens a notebook from your copy of the repository, and the
+# [notes on it](../../docs/machines.md#on-colab) have the two lines that install the course there.
 
 # %% [markdown]
 # ## Target

@@ -24,7 +24,7 @@ def test_a_curve_has_a_point_for_each_size_and_a_band_of_its_interval():
 
 
 def test_a_reliability_diagram_puts_each_answer_into_its_bin():
-    """Three answers with 50 to 60 %, one of them right; one with 95 %, right; one with 100 %, which has no bin above."""
+    """Three answers with 50 to 60 %, one of them right; one with 95 %, right; one with 100 %, in the last bin."""
     probabilities = torch.tensor([0.52, 0.55, 0.58, 0.95, 1.0])
     right = torch.tensor([True, False, False, True, False])
     figure = plots.reliability({"some": (probabilities, right)})
