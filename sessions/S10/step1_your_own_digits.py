@@ -110,7 +110,7 @@ for name, read in on_test.items():
 pad = drawing_pad(block3, options, block3.layers[2])
 
 # %% [markdown]
-# Most drawings are read. Keep one thing in mind: the pad does not show your drawing to the network as it is. Look at
+# Was it read? Keep one thing in mind: the pad does not show your drawing to the network as it is. Look at
 # the 28x28 image beside it. What did it do to your digit?
 #
 # <details><summary>Answer</summary>
@@ -185,7 +185,7 @@ for title, images in first_tries.items():
 few = [0, 11, 22, 33, 44, 55]
 both = torch.cat([first_tries["grey, invert, resize"][few], digits.test_images[:6]])
 captions = [f"photo, {pens[pen_of[i]]} pen" for i in few] + ["test image"] * 6
-plots.show(plots.grid(both, captions), options.out, "photos_and_test_images")
+plots.show(plots.grid(both, captions, ink=255), options.out, "photos_and_test_images")
 
 # %% tags=["measured"]
 
@@ -209,7 +209,7 @@ for name, images in (("photos, inverted", first_tries["grey, invert, resize"]), 
 #
 # None of this is chance. [MNIST's authors](http://yann.lecun.com/exdb/mnist/) made black and white digits fit into
 # 20x20 pixels with their proportions kept, and placed the centre of mass in the middle of 28x28. All 60,000 training images
-# went through the same steps. So no network here has ever seen anything else. Such steps are called **preprocessing**.
+# went through the same steps. So no network here was trained on anything else, but for a little turning, shifting and scaling. Such steps are called **preprocessing**.
 # They are a part of the network, although no weight is in them.
 
 # %% [markdown]
@@ -234,7 +234,7 @@ corner = exercises.check(corner, (square,), (hook,), (hook.T,))
 # <details><summary>Hint</summary>
 #
 # The row of the centre of mass is the mean of the row numbers, weighted by the ink: `digit.sum(dim=1)` is the ink of each
-# row. If it is 9.2, the corner belongs at row `round(14 - 9.2)`.
+# row. If it is `9.2`, the corner belongs at row `round(14 - 9.2)`.
 #
 # </details>
 #
@@ -319,15 +319,15 @@ right = {
     without: {name: answers(network, images).argmax(dim=1) == labels for name, network in networks.items()}
     for without, images in prepared.items()
 }
-print(f"right of {count} photos in %", *(f"{name:>12}" for name in networks), "     sign tests")
+print(f"{f'right of {count} in %':<20}", *(f"{name:>10}" for name in networks), "   sign tests, in this order")
 for without, of_networks in right.items():
-    cells = [f"{100 * one.float().mean():>12.1f}" for one in of_networks.values()]
+    cells = [f"{100 * one.float().mean():>10.1f}" for one in of_networks.values()]
     chances = []
     for name, one in of_networks.items():
         lost, won = int((right[""][name] & ~one).sum()), int((one & ~right[""][name]).sum())
         chances.append(stats.binomtest(lost, lost + won).pvalue if lost + won else 1.0)
-    tests = "" if without == "" else "   " + " ".join(f"{chance:>8.1e}" for chance in chances)
-    print(f"{'without ' + without if without else 'all steps':<26}", *cells, tests)
+    tests = "" if without == "" else "  " + " ".join(f"{chance:>6.0e}" for chance in chances)
+    print(f"{'without ' + without if without else 'all steps':<20}", *cells, tests)
 
 # %% tags=["measured"]
 print(f"{'photos of a thin pen, right in %':<34}", *(f"{name:>12}" for name in networks))
@@ -357,13 +357,12 @@ print(f"{'photos of a thin pen':<34}", *(f"{100 * hit[thin].float().mean():>12.1
 # - **Margin and proportions** cost less: up to 18 and up to 8 points. Block 3's loss without the right proportions may be chance.
 # - **Contrast divides the networks.** The largest loses nothing without it, and block 3's loss may be chance. Block 4 falls to 76.2 %, the smallest to
 #   59.2 %, and with a thin pen they read 28.8 and 10.0 %. A thin line covers only a part of a pixel, so it comes out
-#   grey. MNIST's test images have a pixel of full ink each.
+#   grey. The brightest pixel of a test image has 255.
 # - **Clean and centre** show no worth at all, and your `corner` is the second of these. Cropped and with a margin, a
 #   digit already lies within a pixel or two of its place. How little such a shift costs, the next section measures. And
 #   where the light is even, there is little to clean.
 #
-# So an ablation tells what a step is worth when all the others are there, on these photos. On dirty paper cleaning may be
-# worth much.
+# So an ablation tells what a step is worth when all the others are there, on these photos.
 #
 # The last two lines are for `prepare`, the course's own preparation, which you used at the top. It does the same steps
 # with more care. It also finds several digits on a page, reads light ink on dark, and refuses what shows no digit.
@@ -383,13 +382,13 @@ def moved(images: torch.Tensor, shift: float = 0, turn: float = 0) -> torch.Tens
     return warp(float_images, torch.full(size, float(turn)), places, still + 1, still, "bilinear")[:, 0].round().byte()
 
 
-def thickened(images: torch.Tensor, pixels: float) -> torch.Tensor:
+def thickened(images: torch.Tensor, width: float) -> torch.Tensor:
     """Images whose lines are wider by about so many pixels (thinner where it is negative)."""
-    if pixels == 0:
+    if width == 0:
         return images
     fine = functional.interpolate(images[:, None].float(), scale_factor=4, mode="bilinear")
-    reach = round(2 * abs(pixels))  # of four finer pixels for each, half on either side
-    grown = functional.max_pool2d(fine if pixels > 0 else -fine, 2 * reach + 1, stride=1, padding=reach).abs()
+    reach = round(2 * abs(width))  # of four finer pixels for each, half on either side
+    grown = functional.max_pool2d(fine if width > 0 else -fine, 2 * reach + 1, stride=1, padding=reach).abs()
     return functional.avg_pool2d(grown, 4)[:, 0].round().byte()
 
 
@@ -401,7 +400,7 @@ def faded(images: torch.Tensor, ink: float) -> torch.Tensor:
 changes = {
     "shift to the right in pixels": (moved, "shift", (0, 2, 4, 6, 8)),
     "turn clockwise in degrees": (moved, "turn", (0, 15, 30, 45, 60)),
-    "lines thicker by pixels": (thickened, "pixels", (-1.5, -1, 0, 1, 2, 3)),
+    "lines thicker by pixels": (thickened, "width", (-1.5, -1, 0, 1, 2, 3)),
     "share of the ink": (faded, "ink", (1, 0.5, 0.3, 0.2, 0.1)),
 }
 size_of_set = 100 if options.quick else 500
@@ -411,7 +410,7 @@ for change, name, sizes in changes.values():
     for size in (sizes[0], sizes[len(sizes) // 2], sizes[-1]):
         shown.append(change(some[:1], **{name: size})[0])
         captions.append(f"{name} {size:g}")
-plots.show(plots.grid(torch.stack(shown), captions, columns=6), options.out, "changes")
+plots.show(plots.grid(torch.stack(shown), captions, ink=255), options.out, "changes")
 
 # %% [markdown]
 # **Predict first.** Which of the four changes will the networks notice first? And which network will last longest?
@@ -424,7 +423,7 @@ plots.show(plots.grid(torch.stack(shown), captions, columns=6), options.out, "ch
 # </details>
 
 # %% tags=["measured"]
-unchanged = {name: answers(network, some).argmax(dim=1) == some_labels for name, network in networks.items()}
+unchanged = {name: read[:size_of_set].argmax(dim=1) == some_labels for name, read in on_test.items()}
 counts = {}
 for title, (change, name, sizes) in changes.items():
     counts[title] = {network: {} for network in networks}
@@ -451,15 +450,15 @@ for title, of_networks in counts.items():
 #
 # - **Shift.** At 8 pixels block 4 still reads 89.4 %, the largest network 22.4 %. Block 4 and the smallest were trained
 #   on images that were shifted by up to 2 pixels at random. And the three small networks end in an average, which
-#   [does not ask for the place](../S6/part2_step3_global_pooling.ipynb#what-does-the-average-forget-shift-the-digits);
+#   [does not ask for the place](../S6/part2_step3_global_pooling.ipynb);
 #   the largest ends in a dense layer, which has weights for each place.
 # - **Turn.** Up to 30 degrees all read 86 % or more, although none was trained on turns of more than 15.
-# - **Line width.** Two pixels more cost little. One and a half pixels less cost the smallest network nearly half of its answers.
+# - **Line width.** Two pixels more cost little. One and a half pixels less, which leaves many lines pale, cost the smallest network nearly half of its answers.
 # - **Ink.** With a fifth of the ink the largest network reads 99.0 %, block 4 34.0 % and the smallest 14.6 %. This is the step
 #   "contrast" of the ablation again.
 #
 # No network is the most robust. Block 4 has the best test accuracy of the four and lasts longest when a digit moves, and it is
-# among the first to fail when the ink fades. The test images cannot tell: all of them have full ink.
+# among the first to fail when the ink fades. The test images cannot tell, because their ink has not faded.
 #
 # ## How sure is it when it is wrong?
 #
@@ -532,10 +531,10 @@ for name, network in networks.items():
 plots.show(plots.reliability(diagrams), options.out, "reliability")
 
 # %% [markdown]
-# On test images all four can be believed. Their calibration error is at most 0.6 points. On the photos of the first try
-# three of them are wrong *and* sure. Block 4 reads 10.0 % and is 98.5 % sure on average; 215 of its 216 wrong answers have more
-# than 90 %. Only the largest network lowers its voice: it reads 34.2 % and is 41.6 % sure. On the prepared
-# photos the calibration error is at most 1.8 points.
+# On test images all four can be believed. Their calibration error is at most 0.6 points. On the photos of the first
+# try three of them are far surer than they are right. Block 4 reads 10.0 % and is 98.5 % sure on average; 215 of its 216
+# wrong answers have more than 90 %. Only the largest network lowers its voice: it reads 34.2 % and is 41.6 % sure. On
+# the prepared photos the calibration error is at most 1.8 points.
 #
 # So calibration is no property of a network alone. It is one of a network and a kind of images. A high probability says
 # "of the ten digits, this one", and has no way to say "this is no image of the kind that I know". Why the largest network
@@ -604,10 +603,10 @@ plots.show(plots.feature_maps(own, maps, columns=6), options.out, "feature_maps"
 
 # %% [markdown]
 # And what speaks for the answer? **Grad-CAM** ([Selvaraju and others](https://arxiv.org/abs/1610.02391)) asks this of
-# any network. It takes the maps of a late layer, and weights each by how much the score of a class would grow with it:
-# the mean derivative over the map's cells. The sum is a picture with a value for each cell. For a network that ends in
-# an average and a linear layer, as block 3 does, this is exactly the class map of
-# [S6 part 2, step 3](../S6/part2_step3_global_pooling.ipynb#class-maps-which-place-says-what): the cells add up to the score.
+# any network. It takes the maps of a late layer. Each is weighted by how much the score of a class would grow with it,
+# the mean derivative over the map's cells. Their sum has a value for each cell. (As published it keeps the positive values
+# only; we keep all.) For a network that ends in an average and a linear layer, as block 3 does, this is exactly the class
+# map of [S6 part 2, step 3](../S6/part2_step3_global_pooling.ipynb): the cells add up to the score.
 
 # %% tags=["measured"]
 last = block3.layers[8]
@@ -659,8 +658,7 @@ print(f"how sure on the first try, above how often right: {100 * (sure.mean() - 
 # *What did not.* The networks give no warning. Whoever gives them other images gets wrong answers with high
 # probabilities. So the check has to stand in front of the network: what is no digit on paper has to be refused before.
 #
-# *What we do not know.* The photos are a program's. Its hands are few, and its pens are round. Your own photos are the
-# better test: put some into `IMAGE`.
+# *What we do not know.* The photos are a program's, and its hands are few. Your own photos are the better test.
 
 # %% [markdown]
 # ## Quiz

@@ -36,7 +36,18 @@ def test_a_reliability_diagram_puts_each_answer_into_its_bin():
 
 
 def test_pictures_of_other_sizes_keep_their_own():
-    figure = plots.pictures([np.zeros((30, 50)), np.ones((7, 5, 3))], ["a", "b"], columns=2)
-    assert [axis.images[0].get_array().shape for axis in figure.axes] == [(30, 50), (7, 5, 3)]
-    assert [axis.get_title() for axis in figure.axes] == ["a", "b"]
+    shown = [np.full((30, 50), 0.5), np.ones((7, 5, 3)), np.full((9, 9), 100, np.uint8)]
+    figure = plots.pictures(shown, ["a", "b", "c"], columns=3)
+    assert [axis.images[0].get_array().shape for axis in figure.axes] == [(30, 50), (7, 5, 3), (9, 9)]
+    assert [axis.get_title() for axis in figure.axes] == ["a", "b", "c"]
+    assert [figure.axes[i].images[0].get_clim() for i in (0, 2)] == [(0, 1), (0, 255)]  # grey stays grey
     plots.plt.close(figure)
+
+
+def test_a_grid_shows_pale_ink_as_pale_where_it_is_told_what_full_ink_is():
+    pale = torch.full((1, 28, 28), 50, dtype=torch.uint8)
+    pale[0, 0, 0] = 10
+    for ink, limits in ((255, (0, 255)), (None, (10, 50))):
+        figure = plots.grid(pale, ["one"], ink=ink)
+        assert figure.axes[0].images[0].get_clim() == limits
+        plots.plt.close(figure)

@@ -7,10 +7,13 @@ from torch import Tensor
 from common.lesson.plots.style import plt
 
 
-def grid(images: Tensor, captions: list[str], columns: int = 6, title: str = "", places: int = 1) -> Figure:
+def grid(
+    images: Tensor, captions: list[str], columns: int = 6, title: str = "", places: int = 1, ink: float | None = None
+) -> Figure:
     """Images [N, 28, 28] or [N, 1, 28, 28] with their captions, dark ink on white, `columns` in a row.
 
-    The grid has room for at least `places` images, also where there are fewer.
+    The grid has room for at least `places` images, also where there are fewer. Each image is drawn from white, its
+    least value, to black, its largest; with `ink` from 0 to that value, so that pale ink looks pale.
     """
     rows = -(-max(places, len(images)) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(1.45 * columns, 1.7 * rows + 0.3 * bool(title)), squeeze=False)
@@ -18,7 +21,7 @@ def grid(images: Tensor, captions: list[str], columns: int = 6, title: str = "",
     for axis in axes.flat:
         axis.set_axis_off()
     for axis, image, caption in zip(axes.flat, images, captions, strict=False):
-        axis.imshow(image.reshape(28, 28).cpu().numpy())
+        axis.imshow(image.reshape(28, 28).cpu().numpy(), vmin=None if ink is None else 0, vmax=ink)
         axis.set_title(caption, fontsize="small")
     return figure
 
@@ -26,15 +29,15 @@ def grid(images: Tensor, captions: list[str], columns: int = 6, title: str = "",
 def pictures(shown: list, captions: list[str], columns: int = 6, title: str = "") -> Figure:
     """Pictures of any sizes, each [height, width], or [height, width, 3] in colour, with their captions.
 
-    A grey one is drawn from black, its least value, to white, its largest.
+    Bytes are drawn from 0, black, to 255, white; other numbers from 0 to 1.
     """
     rows = -(-len(shown) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(1.6 * columns, 1.85 * rows + 0.3 * bool(title)), squeeze=False)
     figure.suptitle(title)
     for axis in axes.flat:
         axis.set_axis_off()
-    for axis, picture, caption in zip(axes.flat, shown, captions, strict=False):
-        axis.imshow(np.asarray(picture), cmap="gray")
+    for axis, picture, caption in zip(axes.flat, map(np.asarray, shown), captions, strict=False):
+        axis.imshow(picture, cmap="gray", vmin=0, vmax=255 if picture.dtype == np.uint8 else 1)
         axis.set_title(caption, fontsize="small")
     return figure
 
