@@ -358,7 +358,7 @@ print(f"{'photos of a thin pen':<34}", *(f"{100 * hit[thin].float().mean():>12.1
 # - **Contrast divides the networks.** The largest loses nothing without it, and block 3's loss may be chance. Block 4 falls to 76.2 %, the smallest to
 #   59.2 %, and with a thin pen they read 28.8 and 10.0 %. A thin line covers only a part of a pixel, so it comes out
 #   grey. The brightest pixel of a test image has 255.
-# - **Clean and centre** show no worth at all, and your `corner` is the second of these. Cropped and with a margin, a
+# - **Clean and centre** show no measurable worth, and your `corner` is the second of these. Cropped and with a margin, a
 #   digit already lies within a pixel or two of its place. How little such a shift costs, the next section measures. And
 #   where the light is even, there is little to clean.
 #
@@ -648,11 +648,11 @@ print(f"how sure on the first try, above how often right: {100 * (sure.mean() - 
 # | of these, with a thin pen | at least 95 % | 97.5 % of 80 | met |
 # | how sure on photos that are not prepared | less than 10 points too sure | 55.7 points too sure | missed |
 #
-# 80 photos are few. The interval of the second line begins below its target.
+# Both intervals begin below their targets: 240 photos are few, and 80 are fewer.
 #
 # ## Analysis
 #
-# *What worked.* Not one weight was changed, and three networks went from guessing to reading nearly all. What was
+# *What worked.* Not one weight was changed, and three networks went from little more than guessing to reading nearly all. What was
 # missing was no training, but the half of MNIST that is not in its files: how its images were made.
 #
 # *What did not.* The networks give no warning. Whoever gives them other images gets wrong answers with high
