@@ -3,6 +3,7 @@
 Commands, each after `python3 course.py`:
   run [STEP] [options]  train a step: S7/block3, or the one named (its options: run STEP --help)
   test [options]        check everything: ruff, the tests, every notebook; the options go to pytest
+  read IMAGE ...        read the handwritten digits in your own images, or in a folder of them
   lab [options]         open your own copies of the lessons, in work/, in JupyterLab
   notebooks [options]   make the notebooks again from their .py halves; no cell of yours is overwritten
   bench [options]       time an epoch, the sources' loop against ours
@@ -40,6 +41,7 @@ LOCK = VENV / "course.lock"
 
 DEFAULT_STEP = "S7/block3"
 PROGRAMS = {
+    "read": [str(ROOT / "common" / "experiments" / "read.py")],
     "lab": ["-m", "common.lesson.workbook"],
     "notebooks": ["-m", "common.lesson.notebooks"],
     "bench": ["-m", "common.experiments.bench"],
@@ -49,7 +51,7 @@ PROGRAMS = {
     "machines": ["tests/machines.py"],
     "report": ["-m", "common.experiments.quotes"],
 }
-IMPORTING_MUCH = ("lab", "notebooks", "report", "study")  # their options are in common/system/command_lines.py
+IMPORTING_MUCH = ("lab", "notebooks", "read", "report", "study")  # their options are in common/system/command_lines.py
 TO_PYTEST = {
     "test": "Checks everything with ruff and with `pytest --nbval`.",
     "faults": "Kills, starves and misleads the course in full, with `pytest tests/faults --faults-full`.",
@@ -83,6 +85,8 @@ def main(arguments):
         return refuse(f"The set-up failed: {error}", 1)
     if command == "run":
         return go_on([str(ROOT / "sessions" / f"{name}.py"), *rest])
+    if command == "read":  # its images are named from where the user is
+        return go_on([*PROGRAMS[command], *rest])
     os.chdir(ROOT)
     return test(rest) if command == "test" else go_on([*PROGRAMS[command], *rest])
 

@@ -36,6 +36,17 @@ def notebooks() -> argparse.ArgumentParser:
     return parser
 
 
+def read() -> argparse.ArgumentParser:
+    """`course.py read`."""
+    about = "Read the handwritten digits in your images; each is prepared as MNIST's were."
+    parser = argparse.ArgumentParser(prog="course.py read", description=about, allow_abbrev=False)
+    add = parser.add_argument
+    add("image", nargs="+", metavar="IMAGE", help="a photo or scan (PNG, JPEG, ...), or a folder of them")
+    add("--step", default="S7/block3", help="whose trained network reads (default: S7/block3)")
+    add("--out", metavar="DIR", help="where read.csv and the figures go (default: runs/read in the course's folder)")
+    return parser
+
+
 def report() -> argparse.ArgumentParser:
     """`course.py report`."""
     return argparse.ArgumentParser(
@@ -60,4 +71,6 @@ def study() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    {"lab": lab, "notebooks": notebooks, "report": report, "study": study}[sys.argv[1]]().parse_args(sys.argv[2:])
+    {"lab": lab, "notebooks": notebooks, "read": read, "report": report, "study": study}[sys.argv[1]]().parse_args(
+        sys.argv[2:]
+    )

@@ -28,6 +28,7 @@ class PreparedDigit:
     ink: np.ndarray  # bool: the pixels that are this digit's ink
     crop: np.ndarray  # its ink alone, 1 where it is full
     scaled: np.ndarray  # the longer side is 20 pixels
+    parts: tuple["PreparedDigit", ...] = ()  # where it is so wide that it may be two digits that touch: those two
 
     @property
     def steps(self) -> dict[str, np.ndarray]:
@@ -78,15 +79,13 @@ def _as_it_is(values: np.ndarray, grey: np.ndarray) -> PreparedDigit:
     return PreparedDigit(image, (0, 0, 28, 28), grey, values, values > 0.5, values, values)
 
 
-def _prepared(found: pages.Found, piece, scale: float) -> PreparedDigit:
+def _prepared(found: pages.Found, piece: pages.Piece, scale: float, is_part: bool = False) -> PreparedDigit:
     """The digit whose ink is `piece`; `scale` is by how much the page was made larger."""
     room = 2
-    mask = piece.mask(found.ink.shape)
-    top, left = max(0, piece.top - room), max(0, piece.left - room)
-    around = slice(top, piece.bottom + room), slice(left, piece.right + room)
-    mask, evened = mask[around], found.evened[around]
+    window = piece.window(found.ink.shape, room)
+    mask, evened = piece.mask(window), found.evened[window]
     level = np.percentile(evened[mask], 60)
-    others = found.ink[around] & ~mask
+    others = found.ink[window] & ~mask
     own = ndimage.binary_dilation(mask, iterations=room) & ~others
     crop = np.clip(evened / level, 0, 1) * own
     rows, columns = (np.flatnonzero((crop > 0.3).any(axis=axis)) for axis in (1, 0))
@@ -94,7 +93,9 @@ def _prepared(found: pages.Found, piece, scale: float) -> PreparedDigit:
     small = mnist_form.scaled(crop)
     image = torch.from_numpy(mnist_form.centred(small))
     box = tuple(round(edge / scale) for edge in (piece.left, piece.top, piece.right, piece.bottom))
-    return PreparedDigit(image, box, found.grey[around], evened, mask, crop, small)
+    parts = pages.apart(piece, found.evened) if piece.width > pages.WIDE * piece.height and not is_part else []
+    parts = tuple(_prepared(found, part, scale, is_part=True) for part in parts)
+    return PreparedDigit(image, box, found.grey[window], evened, mask, crop, small, parts)
 
 
 def grey_and_resize(source, inverted: bool = True) -> Tensor:

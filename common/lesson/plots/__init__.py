@@ -10,6 +10,7 @@ from common.lesson.plots.maps import feature_maps, heatmaps, kernels, maps
 from common.lesson.plots.networks import network, neurons, receptive_fields
 from common.lesson.plots.pooling import class_maps, intervals, many_tests, shift_maps
 from common.lesson.plots.robustness import accuracy_curves, reliability
+from common.lesson.plots.reading import preparation
 from common.lesson.plots.studies import frontier, ladder
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "picked_epochs",
     "pictures",
     "plt",
+    "preparation",
     "probabilities",
     "receptive_fields",
     "reliability",
