@@ -3,7 +3,7 @@
 Commands, each after `python3 course.py`:
   run [STEP] [options]  train a step: S7/block3, or the one named (its options: run STEP --help)
   test [options]        check everything: ruff, the tests, every notebook; the options go to pytest
-  read IMAGE ...        read the handwritten digits in your own images, or in a folder of them
+  read [IMAGE ...]      read the handwritten digits in your own images, or in a folder of them
   lab [options]         open your own copies of the lessons, in work/, in JupyterLab
   notebooks [options]   make the notebooks again from their .py halves; no cell of yours is overwritten
   bench [options]       time an epoch, the sources' loop against ours

@@ -18,13 +18,9 @@ def scaled(ink: np.ndarray) -> np.ndarray:
     """
     factor = BOX / max(ink.shape)
     shape = tuple(max(1, round(factor * side)) for side in ink.shape)
-    small = np.clip(resize(ink, shape, order=1, anti_aliasing=factor < 1, anti_aliasing_sigma=_blur(factor)), 0, 1)
+    blur = [max(0.0, (large / small - 1) / 3) for large, small in zip(ink.shape, shape, strict=True)]
+    small = np.clip(resize(ink, shape, order=1, anti_aliasing=True, anti_aliasing_sigma=blur), 0, 1)
     return small / max(small.max(), 1e-9)
-
-
-def _blur(factor: float) -> float:
-    """The deviation of the Gauss filter before the ink is made smaller; half of skimage's own, as MNIST's edges are."""
-    return max(0.0, (1 / factor - 1) / 3)
 
 
 def centred(small: np.ndarray) -> np.ndarray:
