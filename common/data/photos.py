@@ -168,7 +168,7 @@ def _write(draw, digit: str, middle, tall: float, pen: float, turn: float, slant
         line = FINE * (((line - 0.5) @ shape.T) * tall + middle)
         width = max(1, round(FINE * pen * random.uniform(0.92, 1.08)))
         draw.line([tuple(point) for point in line], fill=255, width=width, joint="curve")
-        for x, y in line:  # round ends, and no cracks on the outer side of a bend
+        for x, y in (line[0], line[-1]):
             draw.ellipse([x - width / 2, y - width / 2, x + width / 2, y + width / 2], fill=255)
 
 

@@ -68,3 +68,8 @@ def test_a_thin_pen_is_read():
     made = photos(20, seed=6, pen="thin")
     images = [prepare(one.image).digits[0].image for one in made]
     assert correct("S7/block3", images, torch.tensor([one.label for one in made])) >= 19
+
+
+def test_a_line_of_one_or_two_pixels_is_a_pens():
+    """It has no sharp edges: it is as wide as the blur."""
+    assert len(prepare(photo("5", seed=20_215, pen="thin", size=(240, 240))).digits) == 1

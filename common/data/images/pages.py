@@ -178,7 +178,7 @@ def _is_drawn(piece: Piece, ink: np.ndarray, evened: np.ndarray) -> bool:
     loops = label(~mask, connectivity=1).max() - 1
     level = np.median(darkness[mask])
     edge = mask & ~ndimage.binary_erosion(mask)
-    sharpness = np.median(ndimage.gaussian_gradient_magnitude(darkness, 1.0)[edge]) * width / level
+    sharpness = np.median(ndimage.gaussian_gradient_magnitude(darkness, 1.0)[edge]) * max(width, 4) / level
     away = ndimage.distance_transform_edt(~mask)
     paper = (away > 3) & (away < 3 + max(4, width / 2)) & ~np.pad(ndimage.binary_dilation(ink[window], iterations=2), 1)
     return bool(
