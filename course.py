@@ -12,6 +12,7 @@ Commands, each after `python3 course.py`:
   faults [options]      kill, starve and mislead the course in full; the options go to pytest
   machines [ROW ...]    try the course with other Pythons, other versions, without a home folder, ...
   report [options]      write the recorded numbers into the READMEs, docs and lessons again
+  site [--open]         build the course's website into runs/site
 """
 
 import ast
@@ -38,6 +39,7 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 STAMP = VENV / "course.stamp"  # what the environment was made from; written last, so half a set-up has none
 LOCK = VENV / "course.lock"
+SITE_PACKAGES = "site/requirements.txt"
 
 DEFAULT_STEP = "S7/block3"
 PROGRAMS = {
@@ -50,8 +52,10 @@ PROGRAMS = {
     "faults": ["-m", "pytest", "tests/faults", "--faults-full"],
     "machines": ["tests/machines.py"],
     "report": ["-m", "common.experiments.quotes"],
+    "site": ["site/build.py"],
 }
-IMPORTING_MUCH = ("lab", "notebooks", "read", "report", "study")  # their options are in common/system/command_lines.py
+# Their options are in common/system/command_lines.py.
+IMPORTING_MUCH = ("lab", "notebooks", "read", "report", "site", "study")
 TO_PYTEST = {
     "test": "Checks everything with ruff and with `pytest --nbval`.",
     "faults": "Kills, starves and misleads the course in full, with `pytest tests/faults --faults-full`.",
@@ -79,6 +83,8 @@ def main(arguments):
     give_home()
     try:
         make_ready()
+        if command == "site":
+            add_packages_of_the_site()
     except KeyboardInterrupt:
         return refuse("The set-up was stopped; the next command makes it again.", 130)
     except (SetUpError, OSError) as error:
@@ -205,6 +211,21 @@ def make_ready():
                 time.sleep(0.5)
         if found() != wanted:
             set_up(wanted)
+
+
+def add_packages_of_the_site():
+    """Add what the website alone needs to .venv, unless it is there; the course's own set-up does not grow by it."""
+    wanted = STAMP.read_bytes() + hashlib.sha256((ROOT / SITE_PACKAGES).read_bytes()).hexdigest().encode()
+    stamp = VENV / "site.stamp"
+    if stamp.exists() and stamp.read_bytes() == wanted:
+        return
+    with LOCK.open("a") as lock:
+        while not take(lock):
+            time.sleep(0.5)
+        tell(f"Adding the website's packages to .venv, from {SITE_PACKAGES}; this takes less than a minute.")
+        install = [PYTHON, "-I", "-X", "utf8", "-m", "pip", "install", "-r", "requirements.txt", "-r", SITE_PACKAGES]
+        watch(install, time.monotonic())
+        stamp.write_bytes(wanted)
 
 
 def found():

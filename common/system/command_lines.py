@@ -7,6 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
+REPOSITORY = ""  # OWNER/NAME on GitHub, once the course is published there: the one place that says so
 COMPARE = (
     "say whether two steps differ, paired by seed: STEP as recorded, 'STEP:' or 'STEP:NAME=VALUE ...' as validated"
 )
@@ -54,6 +55,16 @@ def report() -> argparse.ArgumentParser:
     )
 
 
+def site() -> argparse.ArgumentParser:
+    """`course.py site`."""
+    about = "Build the website into runs/site, from the notebooks as they are; nothing is executed."
+    parser = argparse.ArgumentParser(prog="course.py site", description=about, allow_abbrev=False)
+    parser.add_argument("--open", action="store_true", help="open it in your browser")
+    where = "the address on GitHub, for the buttons that open a lesson in Colab, Binder and Codespaces"
+    parser.add_argument("--repository", default=REPOSITORY, metavar="OWNER/NAME", help=where)
+    return parser
+
+
 def study() -> argparse.ArgumentParser:
     """`course.py study`."""
     about = "Run a step over several seeds and gather its record."
@@ -71,6 +82,5 @@ def study() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    {"lab": lab, "notebooks": notebooks, "read": read, "report": report, "study": study}[sys.argv[1]]().parse_args(
-        sys.argv[2:]
-    )
+    commands = {"lab": lab, "notebooks": notebooks, "read": read, "report": report, "site": site, "study": study}
+    commands[sys.argv[1]]().parse_args(sys.argv[2:])
