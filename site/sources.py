@@ -11,6 +11,8 @@ import os
 import pkgutil
 import re
 import shutil
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import nbformat
@@ -25,7 +27,9 @@ DOCS = ("commands", "machines", "benchmarks", "frontier", "reliability", "contri
 COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)  # the source of a number, which no page shows
 # Code is matched first, so that what looks like a link in it stays as it is.
 CODE_OR_LINK = re.compile(r"(?ms)^ *```.*?^ *```|`[^`\n]+`|(?P<text>\]\()(?P<target>[^)\s]+)\)")
+BOLD = re.compile(r"(?ms)^ *```.*?^ *```|`[^`\n]+`|\*\*(?!\*)(.+?)\*\*")
 COLAB = "https://colab.research.google.com/github/"
+SORTABLE = "---\nmyst:\n  html_meta:\n    tables: sortable\n---\n\n"  # heads of a page whose tables course.js sorts
 QUANTITIES = {
     "parameters": "parameters",
     "epochs": "epochs",
@@ -54,13 +58,15 @@ def lay_out(folder: Path, repository: str = "") -> None:
                 _copy(half, files / half.relative_to(ROOT))
         else:
             text = with_contents(path, at_home(text, path, repository, pages), titles)
+            text = (SORTABLE if path.name in ("frontier.md", "benchmarks.md") else "") + text
         _write(pages / page_of(path), text)
-    _write(pages / "glossary.md", (HERE / "glossary.md").read_text(encoding="utf-8"))
+    _write(pages / "glossary.md", glossary_page())
     _write(pages / "results.md", results_page())
     for name, text in reference_pages().items():
         _write(pages / "reference" / f"{name}.md", text)
 
 
+@cache
 def course_pages() -> list[Path]:
     """The files of the course that are pages of the site: READMEs, docs, and the notebooks of sessions/lessons.txt."""
     notebooks = [path.with_suffix(".ipynb") for path in lessons().values()]
@@ -151,8 +157,8 @@ def with_contents(path: Path, text: str, titles: dict[str, str]) -> str:
     return text
 
 
-def _contents(caption: str, entries: list[str]) -> str:
-    options = ":hidden:\n" + (f":caption: {caption}\n" if caption else "")
+def _contents(caption: str, entries: list[str], hidden: bool = True) -> str:
+    options = (":hidden:\n" if hidden else ":maxdepth: 1\n") + (f":caption: {caption}\n" if caption else "")
     return "```{toctree}\n" + options + "\n" + "\n".join(entries) + "\n```"
 
 
@@ -163,9 +169,10 @@ def lesson_page(path: Path, repository: str, pages: Path) -> str:
     """The notebook `path` as the site has it: with buttons under its title and a text for every figure."""
     notebook = nbformat.read(path, as_version=4)
     notebook.metadata.language_info.pygments_lexer = "python"
+    step, placed = path.relative_to(ROOT / "sessions").with_suffix("").as_posix(), set()
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            cell.source = at_home(cell.source, path, repository, pages)
+            cell.source = with_anchors(at_home(cell.source, path, repository, pages), step, placed)
         elif cell.cell_type == "code":
             figures = [output for output in cell.outputs if "image/png" in output.get("data", {})]
             if figures:
@@ -221,6 +228,7 @@ def figure_text(code: str) -> str:
     return f"Figure, {name}" + (f": {about}" if about else ".")
 
 
+@cache
 def drawings() -> dict[str, str]:
     """The first line on each function of `common.lesson.plots` that draws a figure."""
     found = {}
@@ -234,6 +242,76 @@ def drawings() -> dict[str, str]:
 # Pages that are made
 
 
+@dataclass(frozen=True)
+class Term:
+    """A word of the glossary. `forms` are other ways to write it; one that is not `linked` is an everyday word too."""
+
+    name: str
+    forms: tuple[str, ...]
+    linked: bool
+    meaning: str
+
+    @property
+    def anchor(self) -> str:
+        """Its id, on the glossary's page and where the lesson defines it."""
+        return "term-" + re.sub(r"\W+", "-", self.name.lower()).strip("-")
+
+    def is_written(self, text: str) -> bool:
+        """Whether `text`, such as what is bold in a lesson, is this word."""
+        return text.rstrip(".").lower() in {form.lower() for form in (self.name, *self.forms)}
+
+
+@cache
+def terms() -> tuple[Term, ...]:
+    """The words of site/glossary.md. A name is followed by its other forms, in brackets, or by "not linked"."""
+    text = (HERE / "glossary.md").read_text(encoding="utf-8")
+    found = []
+    for name, more, meaning in re.findall(r"(?m)^(\S[^\n(]*?)(?: \((.+)\))?\n: ((?:.+\n)+)", text):
+        forms = tuple(form for form in more.split(", ") if form and form != "not linked")
+        found.append(Term(name, forms, "not linked" not in more, " ".join(meaning.split())))
+    return tuple(found)
+
+
+@cache
+def defined_in() -> dict[str, str]:
+    """The lesson that defines each term of the glossary: the first that has it in bold."""
+    found = {}
+    for step, path in lessons().items():
+        cells = nbformat.read(path.with_suffix(".ipynb"), as_version=4).cells
+        for bold in BOLD.findall("\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")):
+            for term in terms():
+                if term.is_written(" ".join(bold.split())):
+                    found.setdefault(term.name, step)
+    return found
+
+
+def glossary_page() -> str:
+    """The glossary, each word with the lesson that defines it."""
+    text = (HERE / "glossary.md").read_text(encoding="utf-8")
+    for term in terms():
+        step = defined_in().get(term.name)
+        also = f" ({', '.join(term.forms)})" if term.forms else ""
+        where = f' <a href="sessions/{step}.html#{term.anchor}">{step}</a>' if step else ""
+        entry = f'<span id="{term.anchor}"></span>{term.name}{also}\n: {term.meaning}{where}\n'
+        head = re.escape(term.name) + r"(?: \(.+\))?\n: (?:.+\n)+"
+        text = re.sub(rf"(?m)^{head}", lambda _, entry=entry: entry, text, count=1)
+    return text
+
+
+def with_anchors(text: str, step: str, placed: set[str]) -> str:
+    """The Markdown `text` of a lesson with an anchor where it first defines a term; `placed` gathers those it has."""
+
+    def anchored(found: re.Match) -> str:
+        for term in terms():
+            if term.is_written(" ".join((found[1] or "").split())) and defined_in()[term.name] == step:
+                if term.name not in placed:
+                    placed.add(term.name)
+                    return f'<span id="{term.anchor}"></span>{found[0]}'
+        return found[0]
+
+    return BOLD.sub(anchored, text)
+
+
 def results_page() -> str:
     """A table of every record: what each network reached, over how many seeds."""
     rows = []
@@ -245,7 +323,8 @@ def results_page() -> str:
         rows.append(f"| {name} | " + " | ".join(told) + " |")
     heads = " | ".join(QUANTITIES.values())
     lines = [f"| network | {heads} |", "|---" * (len(QUANTITIES) + 1) + "|", *rows]
-    return (HERE / "results.md").read_text(encoding="utf-8").replace("TABLE\n", "\n".join(lines) + "\n")
+    text = (HERE / "results.md").read_text(encoding="utf-8")
+    return SORTABLE + text.replace("TABLE\n", "\n".join(lines) + "\n")
 
 
 def reference_pages() -> dict[str, str]:
@@ -257,9 +336,10 @@ def reference_pages() -> dict[str, str]:
 def reference_page(module: str, modules: list[str]) -> str:
     """The page of one module: what it says of itself, its functions and classes, and the modules inside it."""
     inner = [name for name in modules if name.rpartition(".")[0] == module]
-    title = "The code: common" if module == "common" else module
-    parts = [f"# {title}", "```{eval-rst}", f".. automodule:: {module}", "   :members:", "```"]
-    return "\n".join(parts) + "\n" + (f"\n{_contents('', inner)}\n" if inner else "")
+    title = "The code: common" if module == "common" else module.removeprefix("common.")
+    members = [] if inner else ["   :members:"]  # a package only passes on what its modules define
+    page = "\n".join([f"# {title}", "", "```{eval-rst}", f".. automodule:: {module}", *members, "```", ""])
+    return page + (f"\n{_contents('', inner, hidden=False)}\n" if inner else "")
 
 
 # Files
