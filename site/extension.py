@@ -19,8 +19,9 @@ def visit_math(translator, node: nodes.math) -> None:
 
 
 def visit_displayed_math(translator, node: nodes.math_block) -> None:
-    """Write a formula on lines of its own."""
-    translator.body.append(f'<div class="math">{tex2mathml(node.astext(), as_block=True)}</div>')
+    """Write a formula on lines of its own; a wide one scrolls, also by the keyboard."""
+    formula = tex2mathml(node.astext(), as_block=True)
+    translator.body.append(f'<div class="math" role="group" aria-label="Formula" tabindex="0">{formula}</div>')
     raise nodes.SkipNode
 
 

@@ -33,13 +33,13 @@ SORTABLE = "---\nmyst:\n  html_meta:\n    tables: sortable\n---\n\n"  # heads of
 QUANTITIES = {
     "parameters": "parameters",
     "epochs": "epochs",
-    "mean": "test accuracy, mean",
+    "mean": "mean, %",
     "deviation": "deviation",
-    "minimum": "lowest seed",
-    "maximum": "highest seed",
+    "minimum": "lowest, %",
+    "maximum": "highest, %",
     "wrong": "mistakes",
     "seeds": "seeds",
-    "minutes": "time",
+    "minutes": "minutes",
 }  # of a record, as `common.experiments.quotes` names them: the columns of the results
 
 
@@ -144,7 +144,7 @@ def with_contents(path: Path, text: str, titles: dict[str, str]) -> str:
         title, first, rest = text.split("\n\n", 2)
         start = (HERE / "start.md").read_text(encoding="utf-8")
         texts = [f"docs/{name}" for name in DOCS]
-        read = _contents("The lessons", [f"{one.name} <sessions/{one.name}/README>" for one in sessions()])
+        read = _contents("The lessons", [f"sessions/{one.name}/README" for one in sessions()])
         look = _contents("To look up", ["glossary", "results", "docs/README", *texts, "reference/common"])
         return "\n\n".join([title, first, start.strip(), rest.strip(), read, look]) + "\n"
     if path.parent in sessions():
@@ -287,11 +287,12 @@ def defined_in() -> dict[str, str]:
 
 def glossary_page() -> str:
     """The glossary, each word with the lesson that defines it."""
-    text = (HERE / "glossary.md").read_text(encoding="utf-8")
+    text, titles = (HERE / "glossary.md").read_text(encoding="utf-8"), short_titles()
     for term in terms():
         step = defined_in().get(term.name)
         also = f" ({', '.join(term.forms)})" if term.forms else ""
-        where = f' <a href="sessions/{step}.html#{term.anchor}">{step}</a>' if step else ""
+        title = titles.get(f"sessions/{step}.ipynb", step)
+        where = f' <a href="sessions/{step}.html#{term.anchor}">{title}</a>' if step else ""
         entry = f'<span id="{term.anchor}"></span>{term.name}{also}\n: {term.meaning}{where}\n'
         head = re.escape(term.name) + r"(?: \(.+\))?\n: (?:.+\n)+"
         text = re.sub(rf"(?m)^{head}", lambda _, entry=entry: entry, text, count=1)
@@ -314,12 +315,13 @@ def with_anchors(text: str, step: str, placed: set[str]) -> str:
 
 def results_page() -> str:
     """A table of every record: what each network reached, over how many seeds."""
-    rows = []
+    rows, titles = [], short_titles()
     for path in sorted(ROOT.glob("sessions/S*/records/*.json")):
         step = f"{path.parent.parent.name}/{path.stem}"
         lesson = lessons().get(step)
-        name = f"[{step}]({lesson.with_suffix('.ipynb').relative_to(ROOT).as_posix()})" if lesson else step
-        told = [quotes.quote(f"{step} {quantity}") for quantity in QUANTITIES]
+        page = lesson.with_suffix(".ipynb").relative_to(ROOT).as_posix() if lesson else ""
+        name = f"[{titles.get(page, step)}]({page})" if lesson else step
+        told = [quotes.quote(f"{step} {quantity}").split()[0] for quantity in QUANTITIES]  # the head has the unit
         rows.append(f"| {name} | " + " | ".join(told) + " |")
     heads = " | ".join(QUANTITIES.values())
     lines = [f"| network | {heads} |", "|---" * (len(QUANTITIES) + 1) + "|", *rows]

@@ -1,4 +1,5 @@
-// Tables that sort by a click on the head of a column, on the pages that say <meta name="tables" content="sortable">.
+// Tables that sort by a click on the head of a column, on the pages that say <meta name="tables" content="sortable">,
+// and two things that the theme leaves open.
 "use strict";
 
 // What a cell is sorted by: its first number, in seconds where it is a time; else its text.
@@ -39,6 +40,10 @@ function makeSortable(table) {
 if (location.protocol === "file:" && window.DOCUMENTATION_OPTIONS) DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
 
 document.addEventListener("DOMContentLoaded", () => {
+  document.querySelectorAll(".bd-sidebar-primary summary:not([aria-label])").forEach((summary) => {
+    const page = summary.parentElement.parentElement.querySelector("a");
+    summary.setAttribute("aria-label", `Pages under ${page.textContent.trim()}`); // the theme has an arrow alone
+  });
   if (document.querySelector('meta[name="tables"][content="sortable"]')) {
     document.querySelectorAll(".bd-article table").forEach((table) => table.tHead && makeSortable(table));
   }
