@@ -179,7 +179,7 @@ def test(pytest_arguments):
     """Run ruff and, whatever it finds, the tests; pytest's last line ends the output, with ruff's failure under it."""
     lines = (ROOT / "sessions/lessons.txt").read_text(encoding="utf-8").split("\n")
     scripts = [f"sessions/{step}.py" for step in lines if step and step[0] != "#"]  # a student's own are left alone
-    checked = ["course.py", "conftest.py", "common", "tests", *scripts]
+    checked = ["course.py", "conftest.py", "common", "site", "tests", *scripts]
     ruff = call(["-m", "ruff", "check", *checked]) or call(["-m", "ruff", "format", "--check", *checked])
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes share the cores; more threads would wait by spinning
     tests = call(["-m", "pytest", "--nbval", "-n", "2", *pytest_arguments])

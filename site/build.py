@@ -4,6 +4,7 @@ The site is a folder that can be opened as it is, or served from anywhere. `sour
 says how Sphinx builds them, and `extension.py` adds what Sphinx lacks.
 """
 
+import re
 import shutil
 import sys
 import time
@@ -20,6 +21,7 @@ from common.system.files import unwritable  # noqa: E402
 from common.system.locks import wait_for_lock  # noqa: E402
 
 SITE = ROOT / "runs" / "site"
+REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")  # OWNER/NAME
 
 
 class NotBuiltError(UserError):
@@ -55,7 +57,7 @@ def build(folder: Path, repository: str = "") -> int:
         raise UserError("Sphinx is missing: `python3 course.py site` adds what site/requirements.txt names.") from None
     import sources
 
-    if repository and not sources.REPOSITORY.fullmatch(repository):
+    if repository and not REPOSITORY.fullmatch(repository):
         raise UserError(f"--repository must be a repository on GitHub, such as OWNER/NAME, not {repository!r}.")
     work = folder.with_name(f".{folder.name}")
     _remove(work)

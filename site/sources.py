@@ -169,14 +169,15 @@ def lesson_page(path: Path, repository: str, pages: Path) -> str:
     """The notebook `path` as the site has it: with buttons under its title and a text for every figure."""
     notebook = nbformat.read(path, as_version=4)
     notebook.metadata.language_info.pygments_lexer = "python"
-    step, placed = path.relative_to(ROOT / "sessions").with_suffix("").as_posix(), set()
+    step, placed, part = path.relative_to(ROOT / "sessions").with_suffix("").as_posix(), set(), ""
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
+            part = ([part] + re.findall(r"(?m)^#+ (.+)$", cell.source))[-1]
             cell.source = with_anchors(at_home(cell.source, path, repository, pages), step, placed)
         elif cell.cell_type == "code":
             figures = [output for output in cell.outputs if "image/png" in output.get("data", {})]
             if figures:
-                cell.metadata["mystnb"] = {"image": {"alt": figure_text(cell.source)}}
+                cell.metadata["mystnb"] = {"image": {"alt": figure_text(cell.source, part)}}
     title, _, rest = notebook.cells[0].source.partition("\n")
     notebook.cells[0].source = f"{title}\n\n{buttons(path, repository)}\n{rest}"
     return nbformat.writes(notebook)
@@ -206,26 +207,22 @@ def opened_elsewhere(name: str, repository: str) -> dict[str, str]:
     }
 
 
-def figure_text(code: str) -> str:
+def figure_text(code: str, part: str = "") -> str:
     """What the figure of a cell shows, for whoever cannot see it: its name, and the first words on how it is drawn.
 
-    Both stand in the cell: `plots.show(plots.curves(history), options.out, "overfitting")`.
+    Both stand in the cell: `plots.show(plots.curves(history), options.out, "overfitting")`. A figure that the cell
+    draws by itself is told by its titles, or else by the `part` of the lesson, a heading.
     """
     tree = ast.parse(code)
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
     shown = [call.args[-1].value for call in calls if call.func.attr == "show" and len(call.args) == 3]
     kinds = drawings()
     drawn = [kinds[call.func.attr] for call in calls if call.func.attr in kinds]
-    named = [
-        word.value
-        for call in calls
-        if call.func.attr in ("set_title", "set_xlabel", "set_ylabel", "suptitle")
-        for word in call.args
-        if isinstance(word, ast.Constant)
-    ]
+    texts = [call.args[:1] for call in calls if call.func.attr in ("set_title", "set_xlabel", "set_ylabel", "suptitle")]
+    texts += [[word.value] for call in calls for word in call.keywords if word.arg in ("title", "xlabel", "ylabel")]
+    named = [word.value for words in texts for word in words if isinstance(word, ast.Constant) and word.value]
     name = ", ".join(dict.fromkeys(shown)).replace("_", " ") or "figure"
-    about = " ".join(dict.fromkeys(drawn)) or "; ".join(dict.fromkeys(named))
-    return f"Figure, {name}" + (f": {about}" if about else ".")
+    return f"Figure, {name}: {' '.join(dict.fromkeys(drawn)) or '; '.join(dict.fromkeys(named)) or part}"
 
 
 @cache
@@ -235,7 +232,9 @@ def drawings() -> dict[str, str]:
     for path in sorted((ROOT / "common" / "lesson" / "plots").glob("*.py")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.FunctionDef) and ast.unparse(node.returns or ast.Constant("")) == "Figure":
-                found[node.name] = (ast.get_docstring(node) or "").split("\n")[0].replace("`", "")
+                line = (ast.get_docstring(node) or "").split("\n")[0].replace("`", "")
+                line = re.sub(r" \[[^]]*\](?: or \[[^]]*\])?| \([^)]*\)", "", line)  # shapes, and names of arguments
+                found[node.name] = line.split(";")[0].rstrip(".") + "."
     return found
 
 
@@ -304,10 +303,10 @@ def with_anchors(text: str, step: str, placed: set[str]) -> str:
 
     def anchored(found: re.Match) -> str:
         for term in terms():
-            if term.is_written(" ".join((found[1] or "").split())) and defined_in()[term.name] == step:
-                if term.name not in placed:
-                    placed.add(term.name)
-                    return f'<span id="{term.anchor}"></span>{found[0]}'
+            here = defined_in()[term.name] == step and term.name not in placed
+            if here and term.is_written(" ".join((found[1] or "").split())):
+                placed.add(term.name)
+                return f'<span id="{term.anchor}"></span>{found[0]}'
         return found[0]
 
     return BOLD.sub(anchored, text)

@@ -32,13 +32,12 @@ RUFF = "import os, sys; print('ruff', *sys.argv[1:]); sys.exit(sys.argv[1] == os
 PYTEST = "import os, sys; print('pytest', *sys.argv[1:]); sys.exit(int(os.environ.get('PYTEST_CODE', 0)))"
 
 
-def write_wheel(folder: Path, version: str) -> str:
-    """Write the wheel of `tiny`, and return the line of requirements.txt that installs it."""
-    name = f"tiny-{version}"
+def write_wheel(folder: Path, version: str, package: str = "tiny") -> str:
+    """Write the wheel of a `package`, and return the line of requirements.txt that installs it."""
+    name = f"{package}-{version}"
     members = {
-        "ruff.py": RUFF,
-        "pytest.py": PYTEST,
-        f"{name}.dist-info/METADATA": f"Metadata-Version: 2.1\nName: tiny\nVersion: {version}\n",
+        **({"ruff.py": RUFF, "pytest.py": PYTEST} if package == "tiny" else {f"{package}.py": ""}),
+        f"{name}.dist-info/METADATA": f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n",
         f"{name}.dist-info/WHEEL": "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
     members[f"{name}.dist-info/RECORD"] = "".join(f"{member},,\n" for member in members)
@@ -131,7 +130,7 @@ def test_help_names_every_command(checkout):
     for arguments in [], ["--help"]:
         result = course(checkout, *arguments)
         assert result.returncode == 0
-        for name in "run", "test", "lab", "notebooks", "study", "faults", "machines", "report":
+        for name in "run", "test", "lab", "notebooks", "study", "faults", "machines", "report", "site":
             assert f"\n  {name} " in result.stdout
 
 
@@ -142,7 +141,7 @@ def test_tests_run_whatever_ruff_finds_and_either_failure_counts(checkout, finds
     result = course(checkout, "test", "-k", "data", RUFF_FINDS=finds, PYTEST_CODE=str(code))
     assert result.returncode == expected
     # Ruff looks at the course's own files, not at what a student has beside the lessons.
-    assert result.stdout.splitlines()[0] == "ruff check course.py conftest.py common tests sessions/S7/block3.py"
+    assert result.stdout.splitlines()[0] == "ruff check course.py conftest.py common site tests sessions/S7/block3.py"
     assert result.stdout.splitlines()[-1] == "pytest --nbval -n 2 -k data"
     assert ("Ruff found something" in result.stderr) == bool(finds)
 
@@ -166,6 +165,27 @@ def test_changed_requirements_are_installed_and_failing_ones_harm_nothing(checko
         ("2.0", True),
         ("2.0", False),
     ]
+
+
+def test_the_websites_packages_are_added_when_the_site_is_first_built(checkout):
+    (checkout / "site").mkdir()
+    (checkout / "site" / "build.py").write_text("import extra, sys; print('built by', *sys.argv[1:])", encoding="utf-8")
+    packages = checkout / "site" / "requirements.txt"
+    packages.write_text("./nowhere-1.0-py3-none-any.whl\n", encoding="utf-8")
+    result = course(checkout, "site")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "give the same command again" in result.stderr.splitlines()[-1]
+
+    packages.write_text(write_wheel(checkout, "1.0", "extra"), encoding="utf-8")
+    assert not (checkout / ".venv" / "site.stamp").exists()
+    first, second = course(checkout, "site", "--open"), course(checkout, "site", "--open")
+    assert (first.returncode, first.stdout) == (second.returncode, second.stdout) == (0, "built by --open\n")
+    assert "Adding the website's packages" in first.stderr
+    assert second.stderr == ""
+    assert not lesson(checkout)["set_up"]  # the course's own set-up is as it was
+
+    packages.write_text(packages.read_text(encoding="utf-8") + "# another\n", encoding="utf-8")
+    assert "Adding the website's packages" in course(checkout, "site").stderr
 
 
 def test_an_interrupted_set_up_is_made_again_from_scratch(checkout):
@@ -247,10 +267,8 @@ def clone(tmp_path_factory) -> Path:
 
 LESSONS = sorted(path.relative_to(COURSE.parent).as_posix() for path in COURSE.parent.glob("sessions/S*/*.py"))
 COMMANDS = [*(("run", lesson) for lesson in LESSONS), ("run",), ("run", "--epochs=1")]
-COMMANDS += [
-    (name,)
-    for name in ["test", "lab", "notebooks", "bench", "time-to-accuracy", "study", "faults", "machines", "report"]
-]
+OTHERS = ["test", "lab", "notebooks", "bench", "time-to-accuracy", "study", "faults", "machines", "report", "site"]
+COMMANDS += [(name,) for name in OTHERS]
 
 
 @pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
@@ -270,25 +288,25 @@ def test_help_needs_no_docstrings(clone):
         assert (bare.returncode, bare.stdout, bare.stderr) == (0, plain.stdout, "")
 
 
-@pytest.mark.parametrize("command", ["lab", "notebooks", "report", "study"])
+@pytest.mark.parametrize("command", ["lab", "notebooks", "report", "site", "study"])
 def test_the_options_that_help_lists_are_the_programs(command):
     """Help is answered by common/system/command_lines.py, and the work done by another module."""
     program = {
-        "lab": "common.lesson.workbook",
-        "notebooks": "common.lesson.notebooks",
-        "report": "common.experiments.quotes",
-        "study": "common.experiments.study",
+        "lab": ["-m", "common.lesson.workbook"],
+        "notebooks": ["-m", "common.lesson.notebooks"],
+        "report": ["-m", "common.experiments.quotes"],
+        "site": ["site/build.py"],
+        "study": ["-m", "common.experiments.study"],
     }[command]
-    modules = [["common.system.command_lines", command], [program]]
     said = [
-        subprocess.run([sys.executable, "-m", *module, "--help"], cwd=COURSE.parent, capture_output=True, text=True)
-        for module in modules
+        subprocess.run([sys.executable, *program, "--help"], cwd=COURSE.parent, capture_output=True, text=True)
+        for program in (["-m", "common.system.command_lines", command], program)
     ]
     assert said[0].stdout.startswith("usage:")
     assert said[0].stdout == said[1].stdout
 
 
-@pytest.mark.parametrize("command", ["notebooks", "study"])
+@pytest.mark.parametrize("command", ["notebooks", "site", "study"])
 def test_no_option_is_taken_for_another_that_begins_so(command):
     """`--seed 5` would train five seeds."""
     parser = getattr(command_lines, command)()
