@@ -18,7 +18,7 @@ from pathlib import Path
 import nbformat
 
 import common
-from common.experiments import quotes
+from common.experiments import draw_page, quotes
 from common.lesson.notebooks import lessons
 from common.recipe import ROOT
 
@@ -62,6 +62,7 @@ def lay_out(folder: Path, repository: str = "") -> None:
         _write(pages / page_of(path), text)
     _write(pages / "glossary.md", glossary_page())
     _write(pages / "results.md", results_page())
+    draw_page.build(files / "draw")
     for name, text in reference_pages().items():
         _write(pages / "reference" / f"{name}.md", text)
 
