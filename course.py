@@ -77,6 +77,10 @@ def main(arguments):
             return refuse(f"There is no step {step!r}; the steps are {', '.join(steps)}.", 2)
     elif command != "test" and command not in PROGRAMS:
         return refuse(f"There is no command {command!r}; the commands are run, test, {', '.join(PROGRAMS)}.", 2)
+    if command == "site" and sys.version_info < (3, 11):
+        return refuse(
+            "The website's packages need Python 3.11 or later; this one is {}.{}.".format(*sys.version_info), 1
+        )
     os.environ.setdefault("PYTHONUTF8", "1")  # files and consoles are UTF-8 under LANG=C and on Windows too
     if {"-h", "--help"} & set(rest):
         return explain(command, [str(ROOT / "sessions" / f"{name}.py")] if command == "run" else [])

@@ -35,6 +35,7 @@ html_css_files = ["course.css"]
 html_js_files = ["course.js"]
 templates_path = ["templates"]
 html_math_renderer = "mathml"
+html_use_index = html_domain_indices = False  # the reference has a menu, and the site a search
 html_copy_source = False
 html_show_sphinx = False
 html_show_copyright = False

@@ -167,6 +167,7 @@ def test_changed_requirements_are_installed_and_failing_ones_harm_nothing(checko
     ]
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="the website's packages need Python 3.11")
 def test_the_websites_packages_are_added_when_the_site_is_first_built(checkout):
     (checkout / "site").mkdir()
     (checkout / "site" / "build.py").write_text("import extra, sys; print('built by', *sys.argv[1:])", encoding="utf-8")
@@ -218,9 +219,9 @@ def test_a_moved_checkout_gets_an_environment_of_its_own(checkout):
         moved.rename(checkout)
 
 
-def run_changed(checkout: Path, change: str) -> subprocess.CompletedProcess:
+def run_changed(checkout: Path, change: str, name: str = "run") -> subprocess.CompletedProcess:
     """Run course.py in a Python in which `change` has been done first."""
-    call = command(checkout, "run")
+    call = command(checkout, name)
     start = f"import runpy, sys; {change}; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
     call["args"][1:1] = ["-c", start]
     return subprocess.run(**call, capture_output=True, timeout=60)
@@ -251,6 +252,9 @@ def test_an_old_python_gets_one_sentence(checkout):
     result = run_changed(checkout, "sys.version_info = (3, 7, 17, 'final', 0)")
     assert result.returncode == 1
     assert result.stderr == "The course needs Python 3.10 to 3.14; this one is 3.7.\n"
+    result = run_changed(checkout, "sys.version_info = (3, 10, 13, 'final', 0)", "site")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == "The website's packages need Python 3.11 or later; this one is 3.10.\n"
 
 
 @pytest.fixture(scope="module")

@@ -36,10 +36,9 @@ function makeSortable(table) {
   });
 }
 
-// A page opened from a folder may read no other file, so the search shows titles there and no excerpts.
-if (location.protocol === "file:" && window.DOCUMENTATION_OPTIONS) DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
-
 document.addEventListener("DOMContentLoaded", () => {
+  // A page opened from a folder may read no other file, so the search shows titles there and no excerpts.
+  if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
   document.querySelectorAll(".bd-sidebar-primary summary:not([aria-label])").forEach((summary) => {
     const page = summary.parentElement.parentElement.querySelector("a");
     summary.setAttribute("aria-label", `Pages under ${page.textContent.trim()}`); // the theme has an arrow alone
