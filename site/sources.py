@@ -222,8 +222,8 @@ def figure_text(code: str, part: str = "") -> str:
     texts = [call.args[:1] for call in calls if call.func.attr in ("set_title", "set_xlabel", "set_ylabel", "suptitle")]
     texts += [[word.value] for call in calls for word in call.keywords if word.arg in ("title", "xlabel", "ylabel")]
     named = [word.value for words in texts for word in words if isinstance(word, ast.Constant) and word.value]
-    name = ", ".join(dict.fromkeys(shown)).replace("_", " ") or "figure"
-    return f"Figure, {name}: {' '.join(dict.fromkeys(drawn)) or '; '.join(dict.fromkeys(named)) or part}"
+    name = "".join(f", {one.replace('_', ' ')}" for one in dict.fromkeys(shown))
+    return f"Figure{name}: {' '.join(dict.fromkeys(drawn)) or '; '.join(dict.fromkeys(named)) or part}"
 
 
 @cache

@@ -172,6 +172,10 @@ def visit(browser, site):
     """Opens a page; at the end no console may have an error, and no request may have left the folder or server."""
     found, contexts = [], []
 
+    def failed(asked):
+        if asked.failure != "net::ERR_ABORTED":  # the page was left while it was loading
+            found.append((asked.url, asked.failure))
+
     @contextlib.contextmanager
     def open_page(width=1280, root=None, **settings):
         root = root or site.as_uri()
@@ -183,7 +187,7 @@ def visit(browser, site):
         page.on(
             "request", lambda asked: None if asked.url.startswith((root, "data:", "blob:")) else found.append(asked.url)
         )
-        page.on("requestfailed", lambda asked: found.append((page.url, asked.url, asked.failure)))
+        page.on("requestfailed", failed)
         yield page, root
 
     yield open_page
