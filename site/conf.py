@@ -31,6 +31,7 @@ add_module_names = False
 
 html_theme = "sphinx_book_theme"
 html_static_path = ["static"]
+html_favicon = "static/favicon.svg"
 html_css_files = ["course.css"]
 html_js_files = ["course.js"]
 templates_path = ["templates"]

@@ -286,10 +286,11 @@ def test_the_dark_theme_is_the_systems_and_can_be_chosen(visit):
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 360)])
-def test_axe_finds_nothing_serious(visit, site, scheme, width, request):
+def test_axe_finds_nothing_serious(visit, site, server, scheme, width, request):
+    """From a server, because axe reads the style sheets."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed").Axe()
     serious = []
-    with visit(width, color_scheme=scheme) as (page, root):
+    with visit(width, server, color_scheme=scheme) as (page, root):
         for name in chosen(site, request.config.getoption("--full")):
             page.goto(f"{root}/{name}.html")
             for found in axe.run(page).response["violations"]:
