@@ -34,6 +34,13 @@ class Augmentation:
     crop_probability: float = 0.0
     crop_size: int = 22
     interpolation: str = "nearest"  # or "bilinear"; torchvision's RandomRotation takes the nearest pixel by default
+    # The hand that writes, and the pen (`common.data.handwriting`). All but the elastic change are drawn uniformly.
+    hand_probability: float = 1.0  # the share of images that are changed in these ways; the others keep their hand
+    stretch: float = 0.0  # the width is multiplied by a factor from 1 / (1 + stretch) to 1 + stretch
+    elastic: float = 0.0  # standard deviation, in pixels, of the shifts of a coarse grid that bends the image
+    stroke: float = 0.0  # from a line thinner by so many pixels on each side to one as much thicker; at most 1
+    blur: float = 0.0  # from none to this share of a blurred copy; at most 1
+    contrast: float = 0.0  # the ink is multiplied by a factor from 1 - contrast to 1
 
 
 @dataclass(frozen=True)
@@ -108,6 +115,7 @@ class Options:
 BOUNDS = {
     **dict.fromkeys(("epochs", "batch_size", "lr_step"), (1, 2**31)),
     **dict.fromkeys(("momentum", "ema_decay", "crop_probability", "translation", "alpha"), (0, 1)),
+    **dict.fromkeys(("hand_probability", "stroke", "blur"), (0, 1)),
     **{
         "seed": (0, LARGEST_SEED),
         "one_cycle": (0, 0.99),
@@ -116,6 +124,9 @@ BOUNDS = {
         "shear": (0, 89),
         "scale": (0.01, 100),
         "crop_size": (1, 28),
+        "stretch": (0, 3),
+        "elastic": (0, 10),
+        "contrast": (0, 0.99),
     },
 }
 WORDS = {"interpolation": ("nearest", "bilinear")}

@@ -99,24 +99,25 @@ def builtin() -> Digits:
 
     source = load_digits()
     labels = source.target
-    images = np.stack([_centred(image) for image in _enlarged(source.images.astype(np.int64))])
+    images = np.stack([centre(image) for image in enlarge(source.images.astype(np.int64), white=16)])
     is_test = np.zeros(len(labels), dtype=bool)
     is_test[np.argsort(labels, kind="stable")[::5]] = True
     return _digits("builtin", images[~is_test], labels[~is_test], images[is_test], labels[is_test])
 
 
-def _enlarged(images):
-    """From [N, 8, 8] with values 0 to 16 to [N, 20, 20] with values 0 to 255, both int64."""
-    # Pixel i of 20 has its centre at 0.4 i - 0.3 of the 8; in tenths, positions and weights are whole numbers.
-    position = np.clip(4 * np.arange(20) - 3, 0, 70)
-    weights = np.maximum(0, 10 - np.abs(position[:, None] - 10 * np.arange(8)))
-    return (weights @ images @ weights.T * 255 + 800) // 1600  # + 800 rounds to the nearest
+def enlarge(images, white: int):
+    """From [N, S, S] with values 0 to `white` to [N, 20, 20] with values 0 to 255, both int64; S is at most 20."""
+    # Pixel i of 20 has its centre at (2 i + 1) S / 40 - 1/2 of the S; in fortieths, positions and weights are whole.
+    side = images.shape[-1]
+    position = np.clip((2 * np.arange(20) + 1) * side - 20, 0, 40 * (side - 1))
+    weights = np.maximum(0, 40 - np.abs(position[:, None] - 40 * np.arange(side)))
+    return (weights @ images @ weights.T * 255 + 800 * white) // (1600 * white)  # + 800 white rounds to the nearest
 
 
-def _centred(image):
-    """A 20x20 image in 28x28 so that its centre of mass rounds to pixel (14, 14), where MNIST has it."""
+def centre(image):
+    """A 20x20 image in 28x28 so that its centre of mass rounds to pixel (14, 14), where MNIST has it, if it can be."""
     row, column = (image.sum(axis=axis) @ np.arange(20) / image.sum() for axis in (1, 0))
-    top, left = round(14 - row), round(14 - column)
+    top, left = (min(max(round(14 - mean), 0), 8) for mean in (row, column))
     canvas = np.zeros((28, 28), dtype=np.uint8)
     canvas[top : top + 20, left : left + 20] = image
     return canvas

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 from torchvision.transforms import InterpolationMode
 
+from common.data import handwriting
 from common.data.augmentation import affine_resample, central_crop, draw, inverse_matrix, is_affine
 from common.recipe import Augmentation
 
@@ -71,6 +72,8 @@ def image_transform(augmentation: Augmentation, side: int) -> transforms.Compose
     """The sources' chain of torchvision transforms, from a PIL image to a normalised tensor [1, side, side]."""
     mode, shift, shear = InterpolationMode(augmentation.interpolation), augmentation.translation, augmentation.shear
     steps = []
+    if handwriting.changes(augmentation):
+        raise ValueError("torchvision's chain has no change of the hand; InMemoryLoader has.")
     if augmentation.crop_probability:
         crop = transforms.CenterCrop(augmentation.crop_size)
         steps += [transforms.RandomApply([crop], augmentation.crop_probability), transforms.Resize((side, side))]
@@ -121,13 +124,17 @@ class InMemoryLoader:
         rows = draws.order.to(device).split(size)
         crops = _positions(draws.crop, size, device)
         if is_affine(augmentation):
-            matrices = inverse_matrix(draws.angle, draws.translation, draws.scale, draws.shear).to(device).split(size)
+            matrices = inverse_matrix(draws.angle, draws.translation, draws.scale, draws.shear)
+            matrices = handwriting.stretched(matrices, draws.hand).to(device).split(size)
+        hand = handwriting.split(draws.hand, size, len(rows), device)
         for part, row in enumerate(rows):
             images = self.images.index_select(0, row).unsqueeze(1).float()
             if augmentation.crop_probability:
                 images[crops[part]] = central_crop(images[crops[part]], augmentation.crop_size)
             if is_affine(augmentation):
-                images = affine_resample(images, matrices[part], augmentation.interpolation)
+                bend = handwriting.bend(hand[part], images.shape[-1])
+                images = affine_resample(images, matrices[part], augmentation.interpolation, bend)
+            images = handwriting.pen(images, hand[part])
             images, labels = images.div_(255).sub_(MEAN).div_(STD), self.labels.index_select(0, row)
             yield from zip(images.split(self.batch_size), labels.split(self.batch_size), strict=True)
 

@@ -154,12 +154,12 @@ def _download(name, fault):
     for pause in (0.0, *PAUSES_SECONDS):
         time.sleep(pause)
         for mirror in list(mirrors):
-            received, start = _Received(), time.monotonic()
+            received, start = Received(), time.monotonic()
             try:
-                _receive(f"{mirror}{name}.gz", received)
+                receive(f"{mirror}{name}.gz", received)
                 return _checked(received.getvalue(), name, ".gz")
             except (OSError, ValueError) as error:  # requests' exceptions are OSErrors
-                failures[mirror] = f"{urlsplit(mirror).hostname}: {_in_words(error)}"
+                failures[mirror] = f"{urlsplit(mirror).hostname}: {in_words(error)}"
                 if _is_final(error):
                     mirrors.remove(mirror)
                 if not received.tell():
@@ -185,7 +185,7 @@ class _EndlessError(ValueError):
     """The server drips, or sends more than a file can have."""
 
 
-class _Received(io.BytesIO):
+class Received(io.BytesIO):
     """What a server has sent so far: never much more than a file can have, however much it sends or unpacks to."""
 
     def write(self, chunk) -> int:
@@ -195,8 +195,8 @@ class _Received(io.BytesIO):
         return super().write(chunk)
 
 
-def _receive(url, received: io.BytesIO):
-    """Download `url` into `received`, with a progress bar in a terminal; raises OSError or ValueError.
+def receive(url, received: io.BytesIO):
+    """Download `url`, of at most 50 MB, into `received`, with a progress bar in a terminal; raises OSError or ValueError.
 
     A time-out of requests starts again at each address of a host and does not cover the look-up of its name, so behind
     a closed firewall it adds up to minutes. Here a thread downloads, and requests.Timeout is raised when
@@ -233,7 +233,8 @@ def _is_final(error) -> bool:
     return refused or isinstance(error, requests.TooManyRedirects | _EndlessError)
 
 
-def _in_words(error) -> str:
+def in_words(error) -> str:
+    """What went wrong with a download, in a few words."""
     if isinstance(error, requests.HTTPError):
         return f"HTTP {error.response.status_code}"
     if isinstance(error, requests.Timeout):

@@ -12,7 +12,7 @@ import torch
 from torch.nn.functional import interpolate
 
 from common import data
-from common.data.digits import _enlarged, _parse_idx
+from common.data.digits import _parse_idx, enlarge
 from common.system.errors import UserError
 
 BUILTIN_SHA256 = "2fb6e066c5f69ab42918b3a876ca3b44b52f744c3951ad2f0a9ed0b197b94873"
@@ -40,7 +40,7 @@ def test_the_builtin_digits_are_enlarged_bilinearly_and_centred_by_mass():
     from sklearn.datasets import load_digits
 
     source = torch.from_numpy(load_digits().images)
-    enlarged = torch.from_numpy(_enlarged(source.numpy().astype(np.int64)))
+    enlarged = torch.from_numpy(enlarge(source.numpy().astype(np.int64), white=16))
     theirs = interpolate(source[:, None] * 255 / 16, size=(20, 20), mode="bilinear", align_corners=False)[:, 0]
     assert (enlarged - theirs).abs().max() <= 0.5 + 1e-9
 
