@@ -7,7 +7,6 @@ as they are and spoilt in each way of `common.data.corruptions`; no test image i
 
 import argparse
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -70,8 +69,14 @@ def judge(recipe: Recipe, digits: data.Digits, spoilt: dict) -> dict:
     correct = {kind: right(model, images, digits.test_labels) for kind, images in spoilt.items()}
     clean, total = correct.pop(""), len(digits.test_labels)
     mean = 100 * sum(correct.values()) / total / len(correct)
-    return {"seed": recipe.seed, "epochs": recipe.epochs, "clean": clean, "mean": round(mean, 3), "spoilt": correct,
-            "seconds": round(sum(row["seconds"] for row in history), 1)}
+    return {
+        "seed": recipe.seed,
+        "epochs": recipe.epochs,
+        "clean": clean,
+        "mean": round(mean, 3),
+        "spoilt": correct,
+        "seconds": round(sum(row["seconds"] for row in history), 1),
+    }
 
 
 def right(model, images, labels) -> int:
