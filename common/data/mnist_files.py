@@ -196,7 +196,7 @@ class Received(io.BytesIO):
 
 
 def receive(url, received: io.BytesIO):
-    """Download `url`, of at most 50 MB, into `received`, with a progress bar in a terminal; raises OSError or ValueError.
+    """Download `url`, at most 50 MB, into `received`, with a progress bar in a terminal; raises OSError or ValueError.
 
     A time-out of requests starts again at each address of a host and does not cover the look-up of its name, so behind
     a closed firewall it adds up to minutes. Here a thread downloads, and requests.Timeout is raised when

@@ -33,6 +33,8 @@ NETWORKS = {
     "S8/frontier_strided": ours.S8FrontierStrided,
     "S8/frontier_shared": ours.S8FrontierShared,
     "S8/frontier_shared_convolutions": ours.S8FrontierSharedConvolutions,
+    "S10/step2_other_writers": ours.S10OtherWriters,
+    "S10/teacher": ours.S10Teacher,
 }
 
 
