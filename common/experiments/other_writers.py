@@ -1,0 +1,170 @@
+"""Measure every network of the course on digits of other writers: `python -m common.experiments.other_writers`.
+
+The networks are those whose weights are recorded. What they read is written to `sessions/S10/other_writers.json`:
+counts, and for S10 step 2's own network those of each seed, whose weights its study left in `runs/study`. Nothing is
+chosen by these numbers; `common.experiments.robustness` chooses, by MNIST's validation images.
+
+With `ablation` it trains block 4's recipe with one thing changed, for four epochs and three seeds each, and measures
+these networks in the same way.
+"""
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from common import data, models
+from common.data import other_writers
+from common.data.corruptions import corrupt
+from common.data.images import grey_and_resize, prepare
+from common.data.photos import photos
+from common.experiments.robustness import BASE
+from common.recipe import ROOT, Options, with_overrides
+from common.records import store
+from common.system.errors import UserError
+from common.system.files import write_atomically
+from common.training import distillation, loops
+
+RECORD = ROOT / "sessions/S10/other_writers.json"
+OWN = "S10/step2_other_writers"
+PHOTOS, PHOTO_SEED = 200, 2026  # photos of each kind; no choice was made by this seed's
+SETS = {
+    "mnist": "MNIST test",
+    "scikit-learn": "scikit-learn",
+    "usps": "USPS",
+    "coarse": "MNIST, coarse",
+    "photos as they are": "photos, grey",
+    "photos": "photos, prepared",
+    "thin pens": "thin pens",
+}
+BLOCK4 = "augmentation.rotation=10 augmentation.translation=0.08 augmentation.scale=(0.9,1.1)"
+ABLATION = {  # one thing changed in block 4's recipe without its teacher and with one look
+    "block 4, one look": "",
+    "block 3's augmentation": "augmentation.rotation=5 augmentation.translation=0.0 augmentation.scale=(1.0,1.0) "
+    "augmentation.crop_probability=0.1 augmentation.interpolation='nearest'",
+    "ReLU in place of SiLU": "network='S7/block4_relu'",
+    "dense convolutions, ReLU": "network='S7/block4_dense'",
+    "no average of the weights": "ema_decay=0.0",
+    "a teacher": "teacher='S10/teacher'",
+    "blurred digits in training": "augmentation.blur=0.8",
+    "lines thinner and thicker": "augmentation.stroke=0.8",
+}
+
+
+def main() -> None:
+    """Measure the recorded networks, or the ablation."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("what", nargs="?", choices=("networks", "ablation"), default="networks")
+    options = parser.parse_args()
+    if options.what == "ablation":
+        ablation()
+    else:
+        networks()
+
+
+def networks() -> None:
+    """Every network with recorded weights; of our own every seed."""
+    sets = load_sets()
+    for path in sorted(ROOT.glob("sessions/S*/weights/*.safetensors")):
+        name = f"{path.parts[-3]}/{path.stem}"
+        name = "S8/time_to_accuracy" if path.stem == "time_to_accuracy" else name
+        if name not in models.NETWORKS:
+            continue
+        own = sorted((ROOT / "runs/study" / OWN).glob("seed-*/weights.safetensors"))
+        files = own if name == OWN and own else [path]
+        rows = []
+        for file in files:
+            network = models.build(name)
+            network.load_state_dict(load_file(file))
+            rows.append(measure(network, sets))
+        keep("networks", name, {"parameters": models.count_parameters(network), "correct": rows}, sets)
+
+
+def ablation() -> None:
+    """Block 4's recipe with one thing changed; nine looks at the images besides, by the weights of the first."""
+    sets = {name: pair for name, pair in load_sets().items() if name in ("mnist", "scikit-learn", "usps", "coarse")}
+    digits = data.load("mnist")
+    for name, overrides in ABLATION.items():
+        done = recorded().get("ablation", {}).get(name, {}).get("correct", [])
+        rows, nine = list(done), list(recorded().get("ablation", {}).get("nine looks", {}).get("correct", []))
+        for seed in range(len(done) + 1, 4):
+            recipe = replace(with_overrides(BASE, overrides), seed=seed, epochs=4)
+            network = trained(recipe, digits)
+            rows.append(measure(network, sets))
+            if not overrides:
+                looks = models.build("S7/block4")
+                looks.load_state_dict(network.state_dict())
+                nine.append(measure(looks, sets))
+                keep("ablation", "nine looks", {"overrides": "", "correct": nine}, sets)
+            keep("ablation", name, {"overrides": overrides, "correct": rows}, sets)
+
+
+def trained(recipe, digits: data.Digits) -> nn.Module:
+    """The recipe's network, trained on MNIST; its epochs are measured on 1,000 of the training images."""
+    options = Options("mnist", None, "cpu", "held-out", "full", False, Path(), network=recipe.network)
+    torch.manual_seed(recipe.seed)
+    model = models.build(recipe.network)
+    moves = {"augmentation": recipe.augmentation, "shuffle": True, "seed": recipe.seed}
+    batches = data.InMemoryLoader(digits.train_images, digits.train_labels, recipe.batch_size, **moves)
+    some = data.InMemoryLoader(digits.train_images[:1000], digits.train_labels[:1000], 1000)
+    loss = distillation.make_loss(recipe, digits, options, torch.device("cpu"))
+    loops.fit(model, batches, {"held-out": some}, recipe, options, loss=loss)
+    return model
+
+
+def load_sets() -> dict[str, tuple[Tensor, Tensor]]:
+    """Images uint8 [N, 28, 28] and labels [N] of each of `SETS`; raises UserError where USPS or MNIST is not at hand."""
+    mnist = data.load("mnist")
+    sets = {"mnist": (mnist.test_images, mnist.test_labels)}
+    sets["scikit-learn"], sets["usps"] = other_writers.scikit_learn(), other_writers.usps()
+    sets["coarse"] = corrupt(mnist.test_images, "coarse, 7 dots"), mnist.test_labels
+    taken = photos(PHOTOS, PHOTO_SEED)
+    labels = torch.tensor([one.label for one in taken])
+    sets["photos as they are"] = torch.stack([grey_and_resize(one.image) for one in taken]), labels
+    sets["photos"] = torch.stack([only_digit(one.image) for one in taken]), labels
+    thin = photos(PHOTOS, PHOTO_SEED + 1, pen="thin")
+    sets["thin pens"] = torch.stack([only_digit(one.image) for one in thin]), torch.tensor([one.label for one in thin])
+    return sets
+
+
+def only_digit(image) -> Tensor:
+    """The one digit of a photo in MNIST's form; where none or several were found, an empty image, which is an error."""
+    try:
+        found = prepare(image).images
+    except UserError:
+        found = []
+    return found[0] if len(found) == 1 else torch.zeros(28, 28, dtype=torch.uint8)
+
+
+def measure(network: nn.Module, sets: dict) -> dict[str, int]:
+    """How many of each set the network reads; an empty image is never read."""
+    network.eval()
+    counts = {}
+    for name, (images, labels) in sets.items():
+        answers = loops.predict(network, data.InMemoryLoader(images, labels, 1000)).argmax(dim=1)
+        counts[name] = int(((answers == labels) & (images.amax(dim=(1, 2)) > 0)).sum())
+    return counts
+
+
+def recorded() -> dict:
+    """What was measured before."""
+    return json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
+
+
+def keep(part: str, name: str, found: dict, sets: dict) -> None:
+    """Write one network's counts to the record at once."""
+    record = recorded()
+    totals = {one: len(labels) for one, (_, labels) in sets.items()}
+    record["totals"] = record.get("totals", {}) | totals
+    record[part] = record.get(part, {}) | {name: found | {"machine": store.machine(torch.device("cpu"))}}
+    write_atomically(RECORD, json.dumps(record, indent=1) + "\n")
+    means = {one: sum(row[one] for row in found["correct"]) / len(found["correct"]) for one in totals}
+    print(name, *(f"{one} {100 * means[one] / totals[one]:.2f}" for one in totals), sep="  ", flush=True)
+
+
+if __name__ == "__main__":
+    main()
