@@ -2,7 +2,7 @@
 
 Each recipe is S10 step 2's with the overrides, trained on the training images but the last 5,000. These 5,000 judge it,
 as they are and spoilt in each way of `common.data.corruptions`; no test image is read. Each trial is written to
-`sessions/S10/records/search.json` at once, and one that stands there already is not trained again.
+`sessions/S10/search.json` at once, and one that stands there already is not trained again.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from common.system.files import write_atomically
 from common.system.locks import wait_for_lock
 from common.training import distillation, loops
 
-LOG = ROOT / "sessions/S10/records/search.json"
+LOG = ROOT / "sessions/S10/search.json"
 BASE = Recipe(
     step="S10/step2_other_writers",
     epochs=4,

@@ -60,14 +60,16 @@ recipe = Recipe(
         rotation=8,
         translation=0.05,
         scale=(0.9, 1.1),
-        shear=10,
+        shear=12,
         interpolation="bilinear",
         hand_probability=0.5,
-        stretch=0.2,
-        elastic=0.7,
-        stroke=0.8,
-        blur=0.8,
+        stretch=0.25,
+        elastic=0.8,
+        stroke=0.9,
+        blur=0.9,
+        contrast=0.5,
     ),
+    teacher="S10/teacher",
 )
 recipe, options = command_line(recipe, TRAIN)
 
