@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from common import models
 from common.data import Digits, InMemoryLoader
@@ -35,20 +35,23 @@ def experiment(
     seeds: tuple[int, ...] = (1, 2, 3),
     network: Callable[[], nn.Module] | None = None,
     in_training: bool = False,
+    spoil: Callable[[Tensor], Tensor] | None = None,
 ) -> comparison.Comparison:
     """Train the recipe as it stands and with `change`, such as "lr=0.1", on a part of the digits, and print both.
 
     Each seed trains both ways from the same first weights (where the networks are the same) in the same order of the
     images. `network` builds another network for the changed side. Accuracies, in per cent, are of `held_out` training
     images that are set aside. `prediction` is the reader's guess of the difference, in points. In a quick run the
-    experiment shrinks to one pass over 128 images. With `in_training` it also prints the accuracies in training.
+    experiment shrinks to one pass over 128 images. With `in_training` it also prints the accuracies in training. `spoil` is
+    done to the images that are set aside, uint8 [N, 28, 28], before they are measured.
     """
     if options.quick:
         images, epochs = min(images, 128), 1
     held_out = min(held_out, len(digits.train_labels) // 4)
     some = slice(0, min(images, len(digits.train_labels) - held_out))
     rest = slice(len(digits.train_labels) - held_out, None)
-    test = InMemoryLoader(digits.train_images[rest], digits.train_labels[rest], 1_000, device=device)
+    aside = spoil(digits.train_images[rest]) if spoil else digits.train_images[rest]
+    test = InMemoryLoader(aside, digits.train_labels[rest], 1_000, device=device)
     small = dataclasses.replace(recipe, epochs=epochs, batch_size=batch_size)
     options = dataclasses.replace(options, train="full", protocol="held-out")
 
@@ -106,6 +109,6 @@ def experiment(
     trained = min(some.stop, len(digits.train_labels))
     print(
         f"Trained on {trained:,} images, {changed.epochs} epochs, batches of {changed.batch_size}; "
-        f"measured on {held_out:,} others of the training images; {seconds:.0f} seconds."
+        f"measured on {held_out:,} others of the training images{', spoilt' if spoil else ''}; {seconds:.0f} seconds."
     )
     return found

@@ -188,10 +188,16 @@ ABLATION = measured["ablation"]
 base = ABLATION["block 4, one look"]["correct"]
 print(f"{'':<28}{'MNIST':>8}{'USPS':>8}{'scikit-learn':>14}{'difference':>12}{'95 % interval':>20}")
 for name, row in ABLATION.items():
-    cells = "".join(f"{share(name, which, 'ablation'):>{width}.2f}" for which, width in (("mnist", 8), ("usps", 8), ("scikit-learn", 14)))
+    cells = "".join(
+        f"{share(name, which, 'ablation'):>{width}.2f}"
+        for which, width in (("mnist", 8), ("usps", 8), ("scikit-learn", 14))
+    )
     difference = ""
     if name != "block 4, one look":
-        sides = [{seed: 100 * one["scikit-learn"] / totals["scikit-learn"] for seed, one in enumerate(side)} for side in (base, row["correct"])]
+        sides = [
+            {seed: 100 * one["scikit-learn"] / totals["scikit-learn"] for seed, one in enumerate(side)}
+            for side in (base, row["correct"])
+        ]
         found = comparison.paired(*sides)
         difference = f"{found.difference:>+12.2f}{found.low:>+12.2f} to {found.high:+.2f}"
     print(f"{name:<28}{cells}{difference}")

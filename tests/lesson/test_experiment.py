@@ -48,3 +48,12 @@ def test_it_prints_the_accuracies_in_training_where_they_are_asked_for(options, 
     assert "in training, last epoch, mean of the seeds: as it is " in capsys.readouterr().out
     experiment(RECIPE, options, digits, CPU, images=200, epochs=1, seeds=(1, 2))
     assert "in training" not in capsys.readouterr().out
+
+
+def test_the_images_that_are_measured_can_be_spoilt(options, capsys):
+    digits = data.load("builtin")
+    sizes = {"images": 1_000, "epochs": 3, "seeds": (1, 2)}
+    clean = experiment(RECIPE, options, digits, CPU, **sizes)
+    black = experiment(RECIPE, options, digits, CPU, spoil=torch.zeros_like, **sizes)
+    assert black.first < 20 < clean.first, "a network that is shown black images can only guess"
+    assert "others of the training images, spoilt" in capsys.readouterr().out
