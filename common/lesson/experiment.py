@@ -42,8 +42,8 @@ def experiment(
     Each seed trains both ways from the same first weights (where the networks are the same) in the same order of the
     images. `network` builds another network for the changed side. Accuracies, in per cent, are of `held_out` training
     images that are set aside. `prediction` is the reader's guess of the difference, in points. In a quick run the
-    experiment shrinks to one pass over 128 images. With `in_training` it also prints the accuracies in training. `spoil` is
-    done to the images that are set aside, uint8 [N, 28, 28], before they are measured.
+    experiment shrinks to one pass over 128 images. With `in_training` it also prints the accuracies in training.
+    `spoil` is done to the images that are set aside, uint8 [N, 28, 28], before they are measured.
     """
     if options.quick:
         images, epochs = min(images, 128), 1

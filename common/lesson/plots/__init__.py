@@ -12,9 +12,13 @@ from common.lesson.plots.pooling import class_maps, intervals, many_tests, shift
 from common.lesson.plots.robustness import accuracy_curves, reliability
 from common.lesson.plots.reading import preparation
 from common.lesson.plots.studies import frontier, ladder
+from common.lesson.plots.writers import against, rows_of_digits, spoilt
 
 __all__ = [
     "accuracy_curves",
+    "against",
+    "rows_of_digits",
+    "spoilt",
     "class_maps",
     "ceilings",
     "confusion",
