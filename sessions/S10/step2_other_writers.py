@@ -89,7 +89,7 @@ import torch
 from common import data, models, records, training
 from common.data import other_writers
 from common.data.corruptions import CORRUPTIONS, corrupt
-from common.lesson import Exercises, plots
+from common.lesson import Exercises, experiment, plots
 from common.recipe import ROOT
 from common.records import comparison
 from common.system.errors import UserError
@@ -359,9 +359,8 @@ print(records.recorded(recipe.step, targets))
 # %%
 seeds = FOUND[recipe.step]["correct"]
 TARGETS = {"mnist": 99.5, "usps": 98.3, "scikit-learn": 97.5, "photos": 97, "thin pens": 95}
-print(
-    f"{'':<14}{'images':>8}{''.join(f'{f'seed {seed}':>9}' for seed in range(1, len(seeds) + 1))}{'mean':>9}{'target':>9}"
-)
+heads = "".join(f"{f'seed {seed}':>9}" for seed in range(1, len(seeds) + 1))
+print(f"{'':<14}{'images':>8}{heads}{'mean':>9}{'target':>9}")
 for which, bound in TARGETS.items():
     each = "".join(f"{100 * row[which] / totals[which]:>9.2f}" for row in seeds)
     mean = share(recipe.step, which)

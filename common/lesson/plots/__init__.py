@@ -17,10 +17,8 @@ from common.lesson.plots.writers import against, rows_of_digits, spoilt
 __all__ = [
     "accuracy_curves",
     "against",
-    "rows_of_digits",
-    "spoilt",
-    "class_maps",
     "ceilings",
+    "class_maps",
     "confusion",
     "curves",
     "error_curves",
@@ -45,8 +43,10 @@ __all__ = [
     "probabilities",
     "receptive_fields",
     "reliability",
+    "rows_of_digits",
     "shift_maps",
     "show",
+    "spoilt",
     "valley",
     "widening",
 ]
