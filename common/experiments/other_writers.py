@@ -47,7 +47,6 @@ ABLATION = {  # one thing changed in block 4's recipe without its teacher and wi
     "block 3's augmentation": "augmentation.rotation=5 augmentation.translation=0.0 augmentation.scale=(1.0,1.0) "
     "augmentation.crop_probability=0.1 augmentation.interpolation='nearest'",
     "ReLU in place of SiLU": "network='S7/block4_relu'",
-    "a teacher": "teacher='S10/teacher'",
     "blurred digits in training": "augmentation.blur=0.8",
 }
 

@@ -3,7 +3,7 @@
 #
 # All numbers of this course so far are about one set of test images. MNIST's authors made them in one way, from the
 # forms of one country. This page takes the course's networks elsewhere: to digits from Turkish students, and to digits
-# from American envelopes. The network that is best on MNIST turns out to be the worst on one of them. The page finds
+# from American envelopes. One of the best networks on MNIST turns out to be one of the worst there. The page finds
 # out why. Then it trains a network on MNIST alone that reads all of them better, and counts what is still missing.
 #
 # **What you'll do**
@@ -133,7 +133,8 @@ plots.show(plots.rows_of_digits(rows), options.out, "writers")
 #
 # <details><summary>Answer</summary>
 #
-# S5's, by far: the table below has 94.82 % against 79.63 %. Block 4 is last of all.
+# S5's, by far: the table below has 94.82 % against 79.63 %. Only one network reads fewer than block 4: S6's fix, with
+# 52.03 %.
 #
 # </details>
 #
@@ -160,8 +161,8 @@ for name in before:
     print(f"{name:<32}{FOUND[name]['parameters']:>11,}{cells}{low:>11.2f} to {high:.2f}")
 
 # %% [markdown]
-# On USPS all networks are within a point or so of each other. On scikit-learn's digits they are far apart, and the order
-# has little to do with the order on MNIST.
+# On USPS the networks are close to each other. On scikit-learn's digits they are far apart, and the order has little to
+# do with the order on MNIST.
 #
 # ## Why?
 #
@@ -179,9 +180,9 @@ plots.show(figure, options.out, "coarse")
 # hands cannot be the reason: the dots alone do most of the damage.
 #
 # And what makes a network so sensitive? Here one thing at a time is changed in block 4's recipe, in a short training of
-# three epochs with three seeds each. The row "block 4, one look" is block 4's recipe with one
-# look and without a teacher. Each difference is to this row, paired by seed, with a 95 % interval. These are five
-# comparisons, and not corrected for their number.
+# three epochs with three seeds each. The row "block 4, one look" is block 4's recipe with one look and without a
+# teacher. Each difference is to this row, paired by seed, with a 95 % interval that is not corrected for the number of
+# comparisons.
 
 # %%
 ABLATION = measured["ablation"]
@@ -201,9 +202,19 @@ for name, row in ABLATION.items():
         found = comparison.paired(*sides)
         difference = f"{found.difference:>+12.2f}{found.low:>+12.2f} to {found.high:+.2f}"
     print(f"{name:<28}{cells}{difference}")
+print(f"{len(ABLATION) - 1} comparisons")
+each = [100 * row["scikit-learn"] / totals["scikit-learn"] for row in base]
+print("scikit-learn's digits by block 4's recipe, seed by seed: " + " ".join(f"{value:.1f}" for value in each))
 
 # %% [markdown]
-# TODO
+# Look at the seeds first: by the very same recipe three networks read 78.5, 67.1 and 52.4 %. On MNIST they are equal. A
+# test set does not decide what a network does elsewhere; chance does. This is called **underspecification** (D'Amour et
+# al. 2020, [arXiv 2011.03395](https://arxiv.org/abs/2011.03395)).
+#
+# With seeds so far apart, three pairs prove little, and the intervals are wide. What can be said: with block 3's gentler
+# augmentation, and with ReLU in place of SiLU, every one of the three pairs gains. With nine looks every pair loses. So
+# the reason is not one thing. It is the sum of small advantages on MNIST that were paid for elsewhere, where nobody
+# looked.
 #
 # ## Another hand, another pen
 #
@@ -281,19 +292,22 @@ plots.show(plots.rows_of_digits(dict(zip(labels, drawn.split(10), strict=True)))
 
 # %%
 search = json.loads((ROOT / "sessions/S10/search.json").read_text(encoding="utf-8"))
-print(f"{'epochs':>6}{'as they are':>13}{'spoilt':>8}  changes to block 4's recipe with one look")
+print(f"{'epochs':>6}{'as they are':>13}{'spoilt':>8}{'coarsest':>10}  changes to block 4's recipe with one look")
 for row in search:
     changes = " ".join(word for word in row["overrides"].replace("augmentation.", "").split() if "epochs" not in word)
     mean = statistics.fmean(100 * row["spoilt"][kind] / 5_000 for kind in CORRUPTIONS)
-    print(f"{row['epochs']:>6}{row['clean'] / 50:>13.2f}{mean:>8.2f}  {changes or 'none'}")
+    coarsest = row["spoilt"]["coarse, 7 dots"] / 50
+    print(f"{row['epochs']:>6}{row['clean'] / 50:>13.2f}{mean:>8.2f}{coarsest:>10.2f}  {changes or 'none'}")
 
 # %% [markdown]
-# Read it from the top. Block 4's recipe reads hardly half of the coarsest images. With all changes at once, on every
-# image, that is mended, and the images as they are suffer. So half of the images keep their hand. Smaller turns and
-# shifts give some of the loss back, a wider network more. Without contrast, the coarse images suffer again. The last
-# line's recipe has the best mean on spoilt images, and has lost a little on the others: so the recipe of this page takes
-# its amounts, half of the images, and the teacher, which had cost nothing and seemed to help where images are as they
-# are. Differences of a tenth of a point are five images of 5,000, and no line tells such recipes apart.
+# Read it from the top. By block 4's recipe the network loses almost half of the coarsest images. With all changes at
+# once, on every image, that is mended, and the images as they are suffer. So half of the images keep their hand. Smaller
+# turns and shifts help the images as they are, and so does a wider network. Without contrast the coarsest images suffer
+# again. The last line has the best mean on spoilt images and has lost a little on the others. This page's recipe takes
+# its amounts, for half of the images, and the teacher.
+#
+# Differences of a tenth of a point are five images of 5,000. No two neighbours in this table can be told apart by them,
+# and each line is one seed. The recipe of this page was not tried before its five full runs.
 #
 # ## The batches
 
@@ -374,7 +388,9 @@ for which, bound in TARGETS.items():
 
 # %% [markdown]
 # Three of the five are reached, and two are **missed**: scikit-learn's digits by six tenths of a point, USPS by less
-# than two tenths. This is the first attempt, and the only one that has met these images so far.
+# than two tenths. On both it reads more than any other network of the course. This is the first attempt, and the only
+# one that has met these images so far. (How the USPS images are enlarged matters too: a sharper way than this page's
+# moves the other networks by up to half a point. It was not tried on this network, for that would be a second look.)
 #
 # Your own kernel can look too. It reads scikit-learn's digits with the network above, and with block 4's, one look each:
 
@@ -441,10 +457,11 @@ tried = experiment(recipe, options, digits, device, change, prediction=predictio
 #
 # **What worked.** The same budget, the same training images, one look: on scikit-learn's digits 96.91 % where block 4
 # has 79.63 %. On MNIST it costs almost nothing: 99.60 %<!--S10/step2_other_writers mean--> after block 4's
-# 99.65 %<!--S7/block4 mean-->, which has nine views. And each of 400 photos is read.
+# 99.65 %<!--S7/block4 mean-->, which has nine views. And of 400 photos it reads all but one, which the
+# preparation refuses.
 #
-# **What did not.** USPS: its digits are drawn as clearly as MNIST's, and the networks read them alike, before and after.
-# What is missing there is something other than the pen.
+# **What did not.** USPS gains little. Its digits are drawn nearly as clearly as MNIST's, and all networks read them
+# alike. What is missing there is something other than the pen.
 #
 # **What it says about a test set.** A test set answers for images that were made as it was made. Block 4 was tuned on
 # such images for long, and nothing in its numbers warned of the fall. Spoilt validation images did.
