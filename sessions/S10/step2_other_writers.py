@@ -81,6 +81,7 @@ targets = (
 # %%
 import contextlib
 import json
+import re
 import statistics
 from dataclasses import replace
 
@@ -171,7 +172,10 @@ for name in before:
 # figure has a dot for each network.
 
 # %%
-points = {name: (share(name, "coarse"), share(name, "scikit-learn")) for name in before}
+points = {}
+for name in before:
+    short = re.sub(r"(S\d+)/(?:part2_)?(step\d|block\d|[a-z0-9]+).*?(fixed|_\d+)?$", r"\1 \2 \3", name)
+    points[short.replace("_", "").strip()] = (share(name, "coarse"), share(name, "scikit-learn"))
 figure = plots.against(points, "MNIST's test images through 7x7 dots, read in %", "scikit-learn's digits, read in %")
 plots.show(figure, options.out, "coarse")
 

@@ -26,7 +26,7 @@ def against(points: dict[str, tuple[float, float]], xlabel: str, ylabel: str, ma
     for name, (x, y) in points.items():
         color = "#d95f02" if name == marked else "#1f77b4"
         axis.plot(x, y, "o", color=color)
-        axis.annotate(name, (x, y), xytext=(6, -3), textcoords="offset points", fontsize="small", color=color)
+        axis.annotate(name, (x, y), xytext=(6, -3), textcoords="offset points", fontsize="x-small", color=color)
     axis.set(xlabel=xlabel, ylabel=ylabel)
     axis.margins(x=0.15)
     return figure
