@@ -74,6 +74,10 @@ SHAPES["S8/frontier_2784"] = frontier(8, 14, 18, 18, 22, 22)
 SHAPES["S8/frontier_1782"] = frontier(6, 10, 14, 14, 16, 16)
 SHAPES["S8/frontier_1196"] = frontier(6, 8, 10, 10, 12, 12)
 SHAPES["S8/frontier_overlapping"] = SHAPES["S8/frontier_strided"] = SHAPES["S8/frontier_1782"]
+SHAPES["S10/step2_other_writers"] = frontier(16, 24, 32, 40, 40, 40)
+SHAPES["S10/teacher"] = [
+    (channels // 2 if channels > 10 else channels, *sides) for channels, *sides in SHAPES["S7/teacher"]
+]
 twice = [(14, 12, 12), (14, 12, 12)]  # one layer's two convolutions once more
 SHAPES["S8/frontier_shared"] = SHAPES["S8/frontier_shared_convolutions"] = [
     *SHAPES["S8/frontier_1782"][:8],
@@ -96,6 +100,8 @@ PARAMETERS = {
     "S7/block4_one_view": 7_552,
     "S7/block4_dense": 7_904,
     "S7/teacher": 288_160,
+    "S10/step2_other_writers": 7_928,
+    "S10/teacher": 72_656,
     "S8/time_to_accuracy": 7_600,
     "S8/step2_frontier": 4_500,
     "S8/frontier_2784": 2_784,
