@@ -96,6 +96,8 @@ from common.records import comparison
 from common.system.errors import UserError
 from common.training import distillation
 
+if options.quick:
+    recipe = replace(recipe, teacher="")  # who would take longer than all the rest
 exercises = Exercises(recipe.step)
 device = training.choose_device(options.device)
 digits = data.load(options.data, options.limit, options.validate)
@@ -348,12 +350,11 @@ print(models.source(models.of(recipe)))
 # A teacher with about nine times the parameters is trained first, by the same recipe, once for all seeds. S7 block 4 explains what a
 # teacher does.
 
-# %%
+# %% tags=["measured"]
 if options.recorded:
     history = records.restore(recipe, model)
 else:
-    taught = replace(recipe, teacher="") if options.quick else recipe  # a quick run does without its teacher
-    loss = distillation.make_loss(taught, digits, options, device)
+    loss = distillation.make_loss(recipe, digits, options, device)
     history = training.fit(model, train_batches, test_batches, recipe, options, checkpoint, loss=loss)
 
 # %%

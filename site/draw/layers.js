@@ -299,9 +299,10 @@ function showLayers(holder, network, networks, side) {
   function explainChosen(spoken) {
     if (!chosen) return;
     const [value, how] = arithmetic.children;
-    value.setAttribute("aria-live", spoken ? "polite" : "off");
     const found = outputs && networks.explain(network, outputs, chosen.index, chosen.place, side);
-    value.textContent = `${nameOf(chosen, network)}: ${found ? shortly(found.value) : "nothing is drawn yet"}`;
+    const words = `${nameOf(chosen, network)}: ${found ? shortly(found.value) : "nothing is drawn yet"}`;
+    if (spoken || words !== value.textContent) value.setAttribute("aria-live", spoken ? "polite" : "off");
+    value.textContent = words;
     const scrolled = how.querySelector(".parts")?.scrollTop ?? 0;
     how.innerHTML = found ? (ARITHMETIC[found.kind] || ARITHMETIC.other)(found) : "";
     const parts = how.querySelector(".parts");
