@@ -114,12 +114,16 @@ def enlarge(images, white: int):
     return (weights @ images @ weights.T * 255 + 800 * white) // (1600 * white)  # + 800 white rounds to the nearest
 
 
-def centre(image):
-    """A 20x20 image in 28x28 so that its centre of mass rounds to pixel (14, 14), where MNIST has it, if it can be."""
-    row, column = (image.sum(axis=axis) @ np.arange(20) / image.sum() for axis in (1, 0))
-    top, left = (min(max(round(14 - mean), 0), 8) for mean in (row, column))
+def centre(image, ink=None):
+    """A digit of bytes, at most 20x20, in 28x28: its centre of mass rounds to pixel (14, 14), where MNIST has it.
+
+    At the edge it stays inside. `ink` is the same digit in finer steps, by which the mass is weighed.
+    """
+    ink = image if ink is None else ink
+    mass = (ink.sum(axis=axis) @ np.arange(ink.shape[1 - axis]) / ink.sum() for axis in (1, 0))
+    top, left = (min(max(round(14 - at), 0), 28 - side) for at, side in zip(mass, image.shape, strict=True))
     canvas = np.zeros((28, 28), dtype=np.uint8)
-    canvas[top : top + 20, left : left + 20] = image
+    canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
     return canvas
 
 

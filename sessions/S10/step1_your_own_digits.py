@@ -685,8 +685,7 @@ print(f"how sure on the first try, above how often right: {100 * (sure.mean() - 
 #
 # <details><summary>Answer</summary>
 #
-# **b.** An ablation is about a step among the others. a would need the step's worth for all images. Without the crop the
-# position matters a lot. c is what the check of `corner` is for.
+# **b.** An ablation is about a step among the others. a would need the step's worth for all images. c is what the check of `corner` is for.
 #
 # </details>
 #

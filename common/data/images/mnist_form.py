@@ -7,7 +7,8 @@ centre of mass lies in the middle (http://yann.lecun.com/exdb/mnist/).
 import numpy as np
 from skimage.transform import resize
 
-SIDE, BOX = 28, 20  # pixels: of the image, of the digit in it
+from common.data.digits import centre
+from common.data.strokes import BOX, SIDE
 
 
 def scaled(ink: np.ndarray) -> np.ndarray:
@@ -25,14 +26,7 @@ def scaled(ink: np.ndarray) -> np.ndarray:
 
 def centred(small: np.ndarray) -> np.ndarray:
     """The digit of at most 20x20, 0 to 1, in 28x28 with its centre of mass in the middle, as uint8 0 to 255."""
-    height, width = small.shape
-    row = small.sum(axis=1) @ np.arange(height) / small.sum()
-    column = small.sum(axis=0) @ np.arange(width) / small.sum()
-    top = int(np.clip(round(SIDE / 2 - row), 0, SIDE - height))  # pixel 14, counted from 0, is MNIST's middle
-    left = int(np.clip(round(SIDE / 2 - column), 0, SIDE - width))
-    canvas = np.zeros((SIDE, SIDE), dtype=np.uint8)
-    canvas[top : top + height, left : left + width] = np.floor(255 * small + 0.5)
-    return canvas
+    return centre(np.floor(255 * small + 0.5).astype(np.uint8), small)
 
 
 def has_it_already(values: np.ndarray) -> bool:
