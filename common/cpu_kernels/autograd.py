@@ -23,25 +23,32 @@ KEPT_PLANS = 2  # of each kind; a step needs one, or two where the graph before 
 class ExecutionPlan:
     """The calls of a forward and a backward pass through the layers, for maps of one shape, with all their arrays."""
 
-    def __init__(self, layers: list[Layer], shape: tuple[int, int, int, int], input_grad: bool):
-        """For maps of this shape, [C, H, W, N]; `input_grad` says whether their gradient is wanted."""
+    def __init__(self, layers: list[Layer], shape: tuple[int, int, int, int], input_grad: bool, training: bool = True):
+        """For maps of this shape, [C, H, W, N]; `input_grad` says whether their gradient is wanted.
+
+        In evaluation mode (not `training`) no random numbers are drawn.
+        """
         padding = layers[0].padding
         maps, self.seeds = with_padding(shape, padding), np.empty(len(layers), np.uint64)
         self.maps = maps[:, padding : padding + shape[1], padding : padding + shape[2]]
-        self.calls, self.calls_back, kept = [], [], []
+        self.layers, self.input_grad, self.training, self.calls, self.kept = layers, input_grad, training, [], []
         self.settings, self.filled_in = [np.empty(len(layer.settings())) for layer in layers], None
         for index, (layer, behind) in enumerate(zip(layers, [*layers[1:], None], strict=True)):
             padding, seed = behind.padding if behind else 0, self.seeds[index : index + 1]
             call, maps, kept_by_layer = layer.forward(maps, padding, self.settings[index], seed)
             self.calls.append(call)
-            kept.append(kept_by_layer)
-        self.out, self.grad_output = maps, empty(*maps.shape)
-        self.shapes = [parameter.shape for layer in layers for parameter in layer.parameters()]
+            self.kept.append(kept_by_layer)
+        self.out, self.calls_back = maps, None
+
+    def _prepare_backward(self) -> None:
+        """Make the arrays and the calls of the backward pass; not every plan has one."""
+        self.grad_output, self.calls_back = empty(*self.out.shape), []
+        self.shapes = [parameter.shape for layer in self.layers for parameter in layer.parameters()]
         self.grad_parameters = np.empty(sum(map(math.prod, self.shapes)), np.float32)
         grads, gradient = [*map(Tensor.numpy, self._split(torch.from_numpy(self.grad_parameters)))], self.grad_output
-        for layer, kept_by_layer in zip(reversed(layers), reversed(kept), strict=True):
+        for layer, kept_by_layer in zip(reversed(self.layers), reversed(self.kept), strict=True):
             first = len(grads) - len(layer.parameters())
-            wanted = input_grad or layer is not layers[0]
+            wanted = self.input_grad or layer is not self.layers[0]
             call, gradient = layer.backward(gradient, grads[first:], wanted, kept_by_layer)
             self.calls_back.append(call)
             grads = grads[:first]
@@ -51,7 +58,8 @@ class ExecutionPlan:
         """The last layer's maps, from maps [C, H, W, N] that may lie in memory in any order, with these settings."""
         follow_torch_threads()
         self.maps[:] = maps
-        self.seeds[:] = torch.randint(2**63 - 1, (len(self.seeds),)).numpy()
+        if self.training:
+            self.seeds[:] = torch.randint(2**63 - 1, (len(self.seeds),)).numpy()
         if settings is not self.filled_in:
             for array, numbers in zip(self.settings, settings, strict=True):
                 array[:] = numbers
@@ -63,6 +71,8 @@ class ExecutionPlan:
 
     def backward(self, grad_output: np.ndarray) -> tuple[np.ndarray, list[Tensor]]:
         """The gradients of the maps (empty if not wanted) and of the parameters, from that of the last layer's maps."""
+        if self.calls_back is None:
+            self._prepare_backward()
         follow_torch_threads()
         self.grad_output[:] = grad_output
         with IN_TURN:
@@ -79,9 +89,12 @@ class ExecutionPlan:
 class Chain:
     """Layers one after the other, as a function of maps [N, C, H, W] that autograd can differentiate."""
 
-    def __init__(self, layers: list[Layer], modules: list[nn.Module]):
-        """`modules` are PyTorch's for the same layers: they compute what the loops cannot, and raise its errors."""
-        self.layers, self.modules, self.idle = layers, modules, {}
+    def __init__(self, layers: list[Layer], modules: list[nn.Module], training: bool = True):
+        """`modules` are PyTorch's for the same layers: they compute what the loops cannot, and raise its errors.
+
+        Layers in evaluation mode (not `training`) leave their buffers as they are, and have no backward pass.
+        """
+        self.layers, self.modules, self.training, self.idle = layers, modules, training, {}
         self.refresh()
 
     def refresh(self) -> None:
@@ -100,10 +113,12 @@ class Chain:
         has_grad = torch.is_grad_enabled()
         input_grad = has_grad and maps.requires_grad
         idle = self._idle_plans((maps.shape, input_grad, self.places))
-        lease = Lease(idle, self.layers, _batch_last(maps.shape), input_grad)
-        if self.buffers:  # the loops write to them, and autograd must know
+        lease = Lease(idle, self.layers, _batch_last(maps.shape), input_grad, self.training)
+        if self.buffers and self.training:  # the loops write to them, and autograd must know
             torch.autograd.graph.increment_version(self.buffers)
-        if input_grad or (has_grad and any(parameter.requires_grad for parameter in self.parameters)):
+        if self.training and (
+            input_grad or (has_grad and any(parameter.requires_grad for parameter in self.parameters))
+        ):
             return ChainFunction.apply(maps, lease, self.settings, *self.parameters)
         return _run_forward(maps, lease, self.settings)  # no backward pass follows: the plan is free afterwards
 

@@ -106,7 +106,7 @@ def normalise(maps, sums, norm, settings, seed, padding, out, statistics):
         mean = total / count
         variance = max(squares / count - mean**2, 0.0)
         if mean > FAR * np.sqrt(variance):  # the difference of two large numbers has too few digits left
-            mean, variance = _mean_and_variance(maps[c], mean)
+            mean, variance = mean_and_variance(maps[c], mean)
         inverse = 1 / np.sqrt(variance + epsilon)
         statistics[0, c], statistics[1, c] = mean, inverse
         running_mean[c] += momentum * (mean - running_mean[c])
@@ -119,7 +119,7 @@ def normalise(maps, sums, norm, settings, seed, padding, out, statistics):
 
 
 @compiled
-def _mean_and_variance(maps, about):
+def mean_and_variance(maps, about):
     """Of a map [H, W, N], in a second pass, from the offsets to a number near the mean."""
     total, squares, centre = 0.0, 0.0, np.float32(about)
     for y in range(len(maps)):

@@ -1,7 +1,7 @@
 """Training a network in CHWN layout on a CPU: which of its layers can be computed so, and a forward pass that does it.
 
-`ChwnForward` computes what stands in a model's `nn.Sequential` containers: 3x3 and 1x1 convolutions with ReLU,
-BatchNorm and dropout behind them, and pools (`common.cpu_kernels.layers`). Between these, maps lie in memory as
+`ChwnForward` computes what stands in a model's `nn.Sequential` containers: 3x3, 1x1 and depthwise convolutions with
+BatchNorm, an activation and dropout behind them, and pools (`common.cpu_kernels.layers`). Between these, maps lie in memory as
 [C, H, W, N], the batch last; any other layer gets them as [N, C, H, W], as always. Weights, gradients and BatchNorm's
 running statistics are PyTorch's, up to rounding.
 """
@@ -17,7 +17,10 @@ from torch.nn.modules.module import _has_any_global_hook
 from common.cpu_kernels.dropout import Dropout
 from common.system.errors import UserError
 
-WIDEST = 32  # channels; with more of them a library's convolution, with the channels in a vector's lanes, is as fast
+WIDEST = (
+    32  # channels; with more of them a library's 3x3 convolution, with the channels in a vector's lanes, is as fast
+)
+AT_ONCE_IN_TESTING = 96  # images: what a layer has written is still in a cache when the next one reads it
 LARGEST_SHARE = 1 - 2**-32  # of what dropout drops: its draws have 32 bits
 
 
@@ -29,11 +32,11 @@ def supports(model: nn.Module) -> bool:
         for index, layer in enumerate(layers):
             if _is_convolution(layer):
                 length = _block_length(layers[index:])
-                known |= set(layers[index : index + length])
-                if _is_1x1(layer):  # alone, it is a matrix product, which is fast as it is
-                    known.add(layer)
-    slow = {layer for layer in model.modules() if isinstance(layer, (nn.Conv2d, nn.BatchNorm2d, nn.Dropout))}
-    narrow = all(layer.out_channels <= WIDEST for layer in known if isinstance(layer, nn.Conv2d))
+                if length > 1 or _is_1x1(layer) or _is_depthwise(layer):
+                    known |= set(layers[index : index + length])
+    slow = {layer for layer in model.modules() if isinstance(layer, (nn.Conv2d, nn.BatchNorm2d, Dropout, nn.SiLU))}
+    dense = [layer for layer in known if isinstance(layer, nn.Conv2d) and not _is_1x1(layer) and layer.groups == 1]
+    narrow = all(layer.out_channels <= WIDEST for layer in dense)
     return bool(known) and slow <= known and narrow and why_unavailable() is None
 
 
@@ -56,7 +59,8 @@ class ChwnForward:
     `forward`, and after it they have their own again. Each call looks at how the layers are at that moment. What the
     loops do not compute goes by PyTorch's layers:
 
-    - a model or a layer in evaluation mode, and layers with hooks, parametrisations or pruned weights;
+    - a model in evaluation mode when gradients are wanted of it, and a layer in another mode than its container;
+    - layers with hooks, parametrisations or pruned weights;
     - autocast, torch.compile, and other types, devices and memory layouts than float32 on a CPU;
     - a process that was forked after the threads had started;
     - shapes and shares of dropout for which PyTorch raises an error, or which the loops have no numbers for.
@@ -76,7 +80,8 @@ class ChwnForward:
 
     def __call__(self, images: Tensor) -> Tensor:
         """What `model(images)` is, and can be differentiated as that."""
-        if not self.model.training or torch.compiler.is_compiling() or _is_forked():
+        differentiated = not self.model.training and torch.is_grad_enabled()
+        if differentiated or torch.compiler.is_compiling() or _is_forked():
             return self.model(images)
         changed = []
         try:
@@ -104,15 +109,21 @@ class _ContainerForward:
             return nn.Sequential.forward(self.container, input)
         if _watched(self.modules) != self.watched or self.watched is None:
             self._look()
+        if self.container.training:
+            return self._through_stages(input)
+        return torch.cat([self._through_stages(part) for part in input.split(AT_ONCE_IN_TESTING)])
+
+    def _through_stages(self, input: Tensor) -> Tensor:
         for stage in self.stages:
             input = stage(input)
         return input
 
     def _look(self) -> None:
         """Find out which layers there are, and which of them the loops can compute."""
-        states = [_state(layer) for layer in _flat(self.container)]
+        training = self.container.training
+        states = [_state(layer, training) for layer in _flat(self.container)]
         if states != self.states:
-            self.stages, self.states = _stages(states), states
+            self.stages, self.states = _stages(states, training), states
         else:  # other weights, other numbers
             for stage in self.stages:
                 if not isinstance(stage, nn.Module):
@@ -151,63 +162,87 @@ def _flat(container: nn.Sequential) -> list[nn.Module]:
     return layers
 
 
-def _state(layer: nn.Module) -> tuple:
-    """The layer, the kind of layer that the loops can compute it as now (None if they cannot), and what it computes."""
+def _state(layer: nn.Module, training: bool) -> tuple:
+    """The layer, the kind of layer that the loops can compute it as now (None if they cannot), and what it computes.
+
+    `training` is the container's mode: a layer with another mode goes by PyTorch.
+    """
     kind = type(layer)
-    kind = kind if kind in IS_READY and _is_plain(layer) and IS_READY[kind](layer) else None
+    ready = kind in IS_READY and _is_plain(layer) and layer.training == training and IS_READY[kind](layer)
+    kind = kind if ready else None
     if kind is nn.Conv2d:
-        return layer, kind, layer.padding, layer._parameters["weight"].shape
-    return layer, kind, layer.kernel_size if kind is nn.AvgPool2d else None
+        return layer, kind, training, layer.padding, layer.groups, layer._parameters["weight"].shape
+    return layer, kind, training, layer.kernel_size if kind is nn.AvgPool2d else None
 
 
-def _stages(states: list[tuple]) -> list:
+def _stages(states: list[tuple], training: bool) -> list:
     """The layers in that state, with those that the loops can compute joined to chains."""
-    from common.cpu_kernels import layers as chwn_layers  # here, since numba takes a while to import
-    from common.cpu_kernels.autograd import Chain
+    from common.cpu_kernels.autograd import Chain  # here, since numba takes a while to import
 
     stages, chain, chained = [], [], []
 
     def end_chain() -> None:
         if chain:
-            stages.append(Chain([*chain], [*chained]))
+            stages.append(Chain([*chain], [*chained], training))
         chain.clear()
         chained.clear()
 
+    if not training:  # nothing is dropped
+        states = [state for state in states if state[1] not in (Dropout, nn.Dropout, nn.Dropout2d)]
     layers, kinds, index = [layer for layer, *_ in states], [kind for _, kind, *_ in states], 0
     while index < len(layers):
-        layer, kind, length = layers[index], kinds[index], 1
-        chwn_layer = None
-        if kind is nn.Conv2d:
-            length = _block_length(layers[index:], kinds[index:])
-            block = layers[index : index + length]
-            if length > 1:
-                norm = next(one for one in block if isinstance(one, nn.BatchNorm2d))
-                dropouts = [one for one in block if isinstance(one, (nn.Dropout, nn.Dropout2d))]
-                chwn_layer = chwn_layers.ConvReluBatchNorm(layer, norm, dropouts)
-            elif _is_1x1(layer):
-                chwn_layer = chwn_layers.Convolution(layer)
-        elif kind is nn.MaxPool2d:
-            chwn_layer = chwn_layers.MaxPool()
-        elif kind is nn.AvgPool2d:
-            chwn_layer = chwn_layers.AveragePool(layer.kernel_size)
+        length = _block_length(layers[index:], kinds[index:]) if kinds[index] is nn.Conv2d else 1
+        block = layers[index : index + length]
+        chwn_layer = _chwn_layer(block, kinds[index], training)
         if chwn_layer is None or (chwn_layer.padding and chain and not chain[-1].pads_output):
             end_chain()
         if chwn_layer is None:
-            stages.append(layer)
+            stages.append(layers[index])
         else:
             chain.append(chwn_layer)
-            chained.extend(layers[index : index + length])
+            chained.extend(block)
         index += length
     end_chain()
     return stages
 
 
-def _block_length(layers: list[nn.Module], kinds: list | None = None) -> int:
-    """How many layers make one with the convolution that they begin with: ReLU[, Dropout], BatchNorm2d[, Dropout2d].
+def _chwn_layer(block: list[nn.Module], kind: type | None, training: bool):
+    """The CHWN layer for a block of layers, of which the first is of that kind; None where there is no such layer."""
+    from common.cpu_kernels import layers as chwn_layers
 
-    1 if they make none. `kinds` are the layers' types, or None for those that the loops cannot compute now.
+    first, *rest = block
+    if kind is nn.MaxPool2d:
+        return chwn_layers.MaxPool()
+    if kind is nn.AvgPool2d:
+        return chwn_layers.AveragePool(first.kernel_size)
+    if kind is not nn.Conv2d:
+        return None
+    if not rest:
+        if _is_depthwise(first):
+            return chwn_layers.DepthwiseConvolution(first)
+        return chwn_layers.Convolution(first) if _is_1x1(first) else None
+    norm = next(layer for layer in rest if isinstance(layer, nn.BatchNorm2d))
+    relu_first = norm is not rest[0]
+    activation = None if relu_first else next(iter(rest[1:]), None)
+    if not training:
+        return chwn_layers.ConvBatchNormTesting(first, norm, activation, relu_first)
+    if relu_first:
+        dropouts = [layer for layer in rest if isinstance(layer, (nn.Dropout, nn.Dropout2d))]
+        return chwn_layers.ConvReluBatchNorm(first, norm, dropouts)
+    return chwn_layers.ConvBatchNorm(first, norm, activation)
+
+
+def _block_length(layers: list[nn.Module], kinds: list | None = None) -> int:
+    """How many layers make one with the convolution that they begin with; 1 if they make none.
+
+    What may follow is BatchNorm2d[, SiLU or ReLU], or, unless the convolution is depthwise, ReLU[, Dropout],
+    BatchNorm2d[, Dropout2d]. `kinds` are the layers' types, or None for those that the loops cannot compute now.
     """
     kinds = kinds or [type(layer) for layer in layers]
+    if kinds[1:2] == [nn.BatchNorm2d] and _is_batch_norm(layers[1]):
+        return 3 if kinds[2:3] in ([nn.SiLU], [nn.ReLU]) else 2
+    if _is_depthwise(layers[0]):
+        return 1
     norm = 3 if kinds[2:3] == [Dropout] else 2
     if kinds[1:2] != [nn.ReLU] or kinds[norm : norm + 1] != [nn.BatchNorm2d] or not _is_batch_norm(layers[norm]):
         return 1
@@ -218,15 +253,20 @@ def _block_length(layers: list[nn.Module], kinds: list | None = None) -> int:
 
 
 def _is_convolution(layer: nn.Module) -> bool:
-    """Whether it is a 3x3 or a 1x1 convolution from all channels to all, at every pixel."""
-    if type(layer) is not nn.Conv2d or (layer.stride, layer.dilation, layer.groups) != ((1, 1), (1, 1), 1):
+    """Whether it is, at every pixel, a 3x3 or a 1x1 convolution from all channels to all, or a depthwise one."""
+    if type(layer) is not nn.Conv2d or (layer.stride, layer.dilation) != ((1, 1), (1, 1)):
         return False
     is_3x3 = layer.kernel_size == (3, 3) and layer.padding in ((0, 0), (1, 1)) and layer.padding_mode == "zeros"
-    return is_3x3 or _is_1x1(layer)
+    return is_3x3 and (layer.groups == 1 or _is_depthwise(layer)) or _is_1x1(layer)
 
 
 def _is_1x1(layer: nn.Conv2d) -> bool:
-    return layer.kernel_size == (1, 1) and layer.padding == (0, 0)
+    return layer.kernel_size == (1, 1) and layer.padding == (0, 0) and layer.groups == 1
+
+
+def _is_depthwise(layer: nn.Conv2d) -> bool:
+    """Whether each channel has one kernel, larger than 1x1, and becomes one channel."""
+    return layer.groups == layer.in_channels == layer.out_channels > 1 and layer.kernel_size != (1, 1)
 
 
 def _is_batch_norm(layer: nn.BatchNorm2d) -> bool:
@@ -266,13 +306,13 @@ def _is_ready_convolution(layer: nn.Conv2d) -> bool:
     weight, bias = tensors.get("weight"), tensors.get("bias")
     if not _is_convolution(layer) or "bias" not in tensors or not _is_array(weight):
         return False
-    if weight.shape[2:] != layer.kernel_size:
+    if weight.shape[2:] != layer.kernel_size or (layer.groups > 1 and weight.shape[:2] != (layer.groups, 1)):
         return False
     return bias is None or (_is_array(bias) and bias.shape == weight.shape[:1])
 
 
 def _is_ready_batch_norm(layer: nn.BatchNorm2d) -> bool:
-    if not layer.training or not _is_batch_norm(layer):
+    if not _is_batch_norm(layer):
         return False
     parameters, buffers = layer._parameters, layer._buffers
     weight, count = parameters.get("weight"), buffers.get("num_batches_tracked")
@@ -283,14 +323,16 @@ def _is_ready_batch_norm(layer: nn.BatchNorm2d) -> bool:
 
 
 def _is_ready_dropout(layer: nn.Module) -> bool:
-    return layer.training and 0 <= layer.p < LARGEST_SHARE
+    return not layer.training or 0 <= layer.p < LARGEST_SHARE
 
 
 IS_READY = {
     nn.Conv2d: _is_ready_convolution,
     nn.BatchNorm2d: _is_ready_batch_norm,
     nn.ReLU: lambda layer: True,
+    nn.SiLU: lambda layer: True,
     Dropout: _is_ready_dropout,
+    nn.Dropout: lambda layer: not layer.training,
     nn.Dropout2d: _is_ready_dropout,
     nn.MaxPool2d: _is_max_pool,
     nn.AvgPool2d: _is_average_pool,
@@ -301,11 +343,13 @@ WATCHED = {
     nn.Conv2d: attrgetter("kernel_size", "stride", "padding", "dilation", "groups", "padding_mode"),
     nn.BatchNorm2d: attrgetter("training", "momentum", "eps", "affine", "track_running_stats"),
     nn.ReLU: lambda layer: (),
+    nn.SiLU: lambda layer: (),
     Dropout: attrgetter("training", "p"),
+    nn.Dropout: attrgetter("training", "p"),
     nn.Dropout2d: attrgetter("training", "p"),
     nn.MaxPool2d: attrgetter("kernel_size", "stride", "padding", "dilation", "return_indices", "ceil_mode"),
     nn.AvgPool2d: attrgetter("kernel_size", "stride", "padding", "ceil_mode", "divisor_override"),
-    nn.Sequential: lambda layer: (),
+    nn.Sequential: lambda layer: (layer.training,),
 }
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from common.cpu_kernels import batchnorm, convolution, pooling
+from common.cpu_kernels import batchnorm, bn_activation, convolution, depthwise, pooling
 
 
 class Layer:
@@ -84,6 +84,32 @@ class Convolution(Layer):
         return _array(weight), np.zeros(len(weight), np.float32) if bias is None else _array(bias)
 
 
+class DepthwiseConvolution(Convolution):
+    """A 3x3 convolution of each channel by itself."""
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+        """See `Layer`."""
+        weight, _ = self._weight_and_bias()
+        height, width = (length + 2 * self.padding - self.size + 1 for length in shape[1:3])
+        return (len(weight), height, width, shape[3]) if shape[0] == len(weight) and min(height, width) > 0 else None
+
+    def forward(self, maps: np.ndarray, _padding: int, _settings: np.ndarray, _seed: np.ndarray) -> tuple:
+        """As a `Convolution`'s."""
+        weight, bias = self._arrays()
+        out = empty(len(weight), *(length - self.size + 1 for length in maps.shape[1:3]), maps.shape[3])
+        return (depthwise.depthwise_forward, (maps, weight, bias, out)), out, (maps, weight)
+
+    def backward(self, grad_output: np.ndarray, grads: list[np.ndarray], input_grad: bool, kept: tuple) -> tuple:
+        """As a `Convolution`'s."""
+        maps, weight = kept
+        grad_weight, *grad_bias = grads
+        height, width = (length - 2 * self.padding for length in maps.shape[1:3])
+        grad_input = empty(len(weight), height if input_grad else 0, width, maps.shape[3])
+        (grad_bias,) = grad_bias or [np.empty(len(weight), np.float32)]
+        arguments = grad_output, maps, weight, grad_input, grad_weight, grad_bias
+        return (depthwise.depthwise_backward, arguments), grad_input
+
+
 class ConvReluBatchNorm(Convolution):
     """A convolution, then ReLU, Dropout, BatchNorm and Dropout2d, as one: see `common.cpu_kernels.batchnorm`."""
 
@@ -143,6 +169,63 @@ class ConvReluBatchNorm(Convolution):
         of_channels = grad_norm_weight, grad_norm_bias, *(grad_bias or [np.empty(len(weight), np.float32)])
         arguments = grad_output, *kept, padding, (grad_convolved, grad_input, grad_weight), of_channels
         return (batchnorm.conv_relu_bn_backward, arguments), grad_input
+
+
+class ConvBatchNorm(ConvReluBatchNorm):
+    """A convolution of any kind, then BatchNorm, then an activation: see `common.cpu_kernels.bn_activation`."""
+
+    def __init__(self, module: nn.Conv2d, norm: nn.BatchNorm2d, activation: nn.Module | None):
+        """`activation` is the nn.SiLU or the nn.ReLU behind them, if there is one."""
+        super().__init__(module, norm, [])
+        self.is_depthwise = module.groups > 1
+        kinds = {nn.SiLU: bn_activation.SILU, nn.ReLU: bn_activation.RELU}
+        self.activation = kinds.get(type(activation), bn_activation.NONE)
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+        """See `Layer`."""
+        return super().output_shape((1, *shape[1:]) if self.is_depthwise and shape[0] == self.module.groups else shape)
+
+    def forward(self, maps: np.ndarray, padding: int, settings: np.ndarray, _seed: np.ndarray) -> tuple:
+        """As a `Convolution`'s."""
+        weight, bias = self._arrays()
+        norm = tuple(map(_array, (*self.parameters()[-2:], *self.buffers())))
+        convolved = empty(len(weight), *(n - self.size + 1 for n in maps.shape[1:3]), maps.shape[3])
+        out, statistics = with_padding(convolved.shape, padding), np.empty((2, len(weight)))
+        arguments = maps, weight, bias, norm, settings, self.activation, padding, convolved, out, statistics
+        function = bn_activation.depthwise_bn_forward if self.is_depthwise else bn_activation.conv_bn_forward
+        return (function, arguments), out, (maps, weight, convolved, norm, settings, self.activation, statistics)
+
+    def backward(self, grad_output: np.ndarray, grads: list[np.ndarray], input_grad: bool, kept: tuple) -> tuple:
+        """As a `Convolution`'s; the call overwrites `grad_output`."""
+        maps, weight, convolved, *_ = kept
+        padding = self.size - 1 - self.padding if input_grad else 0  # so padded, it is convolved to the maps' gradient
+        grad_convolved = empty(0, 0, 0, 0) if self.is_depthwise else with_padding(convolved.shape, padding)
+        height, width = (length - 2 * self.padding for length in maps.shape[1:3])
+        grad_input = empty(len(maps), height if input_grad else 0, width, maps.shape[3])
+        grad_weight, *grad_bias, grad_norm_weight, grad_norm_bias = grads
+        (grad_bias,) = grad_bias or [np.empty(len(weight), np.float32)]
+        results = grad_convolved, grad_input, grad_weight, grad_norm_weight, grad_norm_bias, grad_bias
+        function = bn_activation.depthwise_bn_backward if self.is_depthwise else bn_activation.conv_bn_backward
+        return (function, (grad_output, *kept, padding, results)), grad_input
+
+
+class ConvBatchNormTesting(ConvBatchNorm):
+    """`ConvBatchNorm` or `ConvReluBatchNorm` in evaluation mode, where nothing is dropped: forward alone."""
+
+    def __init__(self, module: nn.Conv2d, norm: nn.BatchNorm2d, activation: nn.Module | None, relu_first: bool):
+        """`activation` is what comes behind BatchNorm; with `relu_first` a ReLU comes before it."""
+        super().__init__(module, norm, activation)
+        self.before = bn_activation.RELU if relu_first else bn_activation.NONE
+
+    def forward(self, maps: np.ndarray, padding: int, settings: np.ndarray, _seed: np.ndarray) -> tuple:
+        """As a `Convolution`'s."""
+        weight, bias = self._arrays()
+        norm = tuple(map(_array, (*self.parameters()[-2:], *self.buffers())))
+        convolved = empty(len(weight), *(n - self.size + 1 for n in maps.shape[1:3]), maps.shape[3])
+        out = with_padding(convolved.shape, padding)
+        function = bn_activation.depthwise_bn_testing if self.is_depthwise else bn_activation.conv_bn_testing
+        arguments = maps, weight, bias, norm, settings, self.before, self.activation, padding, convolved, out
+        return (function, arguments), out, ()
 
 
 class MaxPool(Layer):

@@ -15,9 +15,9 @@ ENLARGED = 4  # line widths are changed on an image as many times larger
 
 
 def corrupt(images: Tensor, kind: str, seed: int = 0) -> Tensor:
-    """The images, uint8 [N, 28, 28], spoilt in the way `kind`, one of `CORRUPTIONS`; `seed` for what is random."""
+    """The images, uint8 [N, 28, 28], spoilt in the way `kind`, of `CORRUPTIONS` or `TOGETHER`; `seed` for what is random."""
     random = np.random.default_rng(seed)
-    spoilt = np.stack([CORRUPTIONS[kind](image, random) for image in images.numpy().astype(np.float64)])
+    spoilt = np.stack([(CORRUPTIONS | TOGETHER)[kind](image, random) for image in images.numpy().astype(np.float64)])
     return torch.from_numpy(np.clip(np.rint(spoilt), 0, 255).astype(np.uint8))
 
 
@@ -89,3 +89,13 @@ CORRUPTIONS = {
     "coarse, 10 dots": _scanned(10),
     "coarse, 7 dots": _scanned(7),
 }
+
+
+def _both(first, then):
+    """One spoiling after the other."""
+    return lambda image, random: np.clip(then(np.clip(first(image, random), 0, 255), random), 0, 255)
+
+
+HANDS = ("thin line", "thick line", "slanted right", "slanted left", "turned", "wide", "narrow", "bent")
+# Other people's digits, scanned coarsely: two changes at once, as the digits of another set have them.
+TOGETHER = {f"{kind}, 8 dots": _both(CORRUPTIONS[kind], _scanned(8)) for kind in HANDS}

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from common import data, models
-from common.data.corruptions import CORRUPTIONS, corrupt
+from common.data.corruptions import CORRUPTIONS, TOGETHER, corrupt
 from common.recipe import ROOT, Options, Recipe, with_overrides
 from common.records import store
 from common.system.files import write_atomically
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--override", action="append", default=[], help="other values than the base recipe's")
     options = parser.parse_args()
     digits = data.load("mnist", validate=True)
-    spoilt = {"": digits.test_images} | {kind: corrupt(digits.test_images, kind) for kind in CORRUPTIONS}
+    spoilt = {"": digits.test_images} | {kind: corrupt(digits.test_images, kind) for kind in (*CORRUPTIONS, *TOGETHER)}
     for overrides in options.override:
         if any(row["overrides"] == overrides for row in log()):
             continue

@@ -1,7 +1,6 @@
 """What makes a training step faster and leaves the recipe as it is: arithmetic, memory layout, compilers, CUDA graphs.
 
-`choose` decides once for a run, and `make_training_step` builds what was chosen. Testing always uses the network
-itself, in float32.
+`choose` decides once for a run, and `make_training_step` builds what was chosen. Testing is always in float32.
 """
 
 import ctypes
@@ -86,6 +85,17 @@ def make_training_step(
     if chosen.cuda_graph:
         forward_backward = CudaGraphStep(model, forward_backward, recipe.batch_size)
     return TrainingStep(forward_backward, chosen)
+
+
+def forward_in_testing(model: nn.Module, chosen: Acceleration) -> Callable[[Tensor], Tensor]:
+    """What computes `model(images)` in the tests of a run that trains as `chosen` says."""
+    return chwn.ChwnForward(model) if chosen.layers == "chwn" else model
+
+
+def layers_for_teacher(steps: int, arithmetic: str, device: torch.device) -> str:
+    """`Acceleration.layers` for a network that is only asked, in so many steps."""
+    pays = device.type == "cpu" and arithmetic == "float32" and steps >= MIN_STEPS_CHWN
+    return "chwn" if pays and chwn.why_unavailable() is None else "library"
 
 
 def precision(options: Options, device: torch.device) -> str:

@@ -29,9 +29,12 @@ class DistillationLoss:
     (https://arxiv.org/abs/1503.02531, section 2).
     """
 
-    def __init__(self, teacher: nn.Module, recipe: Recipe, precision: str = "float32"):
-        """`teacher` gives log-probabilities. It is only asked, in arithmetic of this precision, and never changed."""
-        self.teacher = acceleration.forward(teacher.eval(), precision)
+    def __init__(self, teacher: nn.Module, recipe: Recipe, precision: str = "float32", layers: str = "library"):
+        """`teacher` gives log-probabilities. It is only asked, and never changed.
+
+        It computes in arithmetic of this `precision` and by these `layers` (`acceleration.Acceleration`).
+        """
+        self.teacher = acceleration.forward(teacher.eval(), precision, layers=layers)
         self.temperature, self.alpha = recipe.temperature, recipe.alpha
 
     def __call__(self, images: Tensor, log_probabilities: Tensor, labels: Tensor) -> Tensor:
@@ -47,9 +50,10 @@ def make_loss(recipe: Recipe, digits: Digits, options: Options, device: torch.de
     """What `loops.fit` minimises by this recipe. A teacher that nobody has trained yet is trained first."""
     if not recipe.teacher:
         return nll_loss
-    return DistillationLoss(
-        train_teacher(recipe, digits, options, device), recipe, acceleration.precision(options, device)
-    )
+    teacher = train_teacher(recipe, digits, options, device)
+    arithmetic = acceleration.precision(dataclasses.replace(options, network=recipe.teacher), device)
+    steps = recipe.epochs * -(-len(digits.train_labels) // recipe.batch_size)
+    return DistillationLoss(teacher, recipe, arithmetic, acceleration.layers_for_teacher(steps, arithmetic, device))
 
 
 def train_teacher(recipe: Recipe, digits: Digits, options: Options, device: torch.device) -> nn.Module:
@@ -61,7 +65,9 @@ def train_teacher(recipe: Recipe, digits: Digits, options: Options, device: torc
     is trained now or was before. Raises UserError where the checkpoint is damaged.
     """
     own = dataclasses.replace(recipe, step=recipe.teacher, network="", teacher="", seed=1)  # of any step that asks
-    asked = dataclasses.replace(options, protocol="held-out", resume=False, out=ROOT / "runs" / "teachers")
+    asked = dataclasses.replace(
+        options, network=own.step, protocol="held-out", resume=False, out=ROOT / "runs" / "teachers"
+    )
     print(f"{'teacher':<11}{own.step}, trained by the same recipe, kept in runs/teachers")
     with torch.random.fork_rng(range(torch.cuda.device_count())):
         torch.manual_seed(own.seed)

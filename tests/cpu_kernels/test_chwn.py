@@ -23,7 +23,26 @@ from common.recipe import ROOT
 numba = pytest.importorskip("numba")
 autograd = importlib.import_module("common.cpu_kernels.autograd")
 
-SUPPORTED = ["S6/part2_step3_global_pooling", "S7/block3", "S7/block4_dense"]
+SUPPORTED = [
+    "S6/part2_step3_global_pooling",
+    "S6/part2_step4_under_20k",
+    "S7/block3",
+    "S7/block4",
+    "S7/block4_dense",
+    "S8/step2_frontier",
+]
+LIKE_THEM = [  # the same layers in other widths and numbers
+    "S6/part2_step4_no_dropout",
+    "S7/block2",
+    "S7/block4_one_view",
+    "S7/block4_relu",
+    "S8/frontier_1196",
+    "S8/frontier_1782",
+    "S8/frontier_2784",
+    "S8/frontier_overlapping",  # but for its pools
+    "S8/frontier_shared",
+    "S10/step2_other_writers",
+]
 
 
 def network(step, dropout=False, max_pool=True):
@@ -46,6 +65,18 @@ def small():
         nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.BatchNorm2d(4), nn.Dropout2d(0.0)),
         nn.Sequential(nn.Conv2d(4, 6, 3, bias=False), nn.ReLU(), Dropout(0.0), nn.BatchNorm2d(6, momentum=0.3)),
         nn.Conv2d(6, 5, 1),
+        nn.AvgPool2d(2),
+        nn.Flatten(),
+    )
+
+
+def separable():
+    """The same positions, filled with the other kind of blocks: BatchNorm before an activation, and depthwise."""
+    torch.manual_seed(1)
+    return nn.Sequential(
+        nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.SiLU()),
+        nn.Sequential(nn.Conv2d(4, 4, 3, groups=4), nn.BatchNorm2d(4, momentum=0.3), nn.ReLU()),
+        nn.Conv2d(4, 5, 1),
         nn.AvgPool2d(2),
         nn.Flatten(),
     )
@@ -135,9 +166,18 @@ def test_the_model_stays_a_plain_one_during_and_after_training():
         assert_same(gradients(model, model, images(8, size=8)), gradients(other, other, images(8, size=8)))
 
 
-def test_in_evaluation_mode_the_values_are_the_models():
-    model = network("S7/block3", dropout=True).eval()
-    assert torch.equal(model(images(20)), chwn.ChwnForward(model)(images(20)))
+@pytest.mark.parametrize("step", [*SUPPORTED, "S8/frontier_overlapping"])
+def test_in_evaluation_mode_the_values_are_the_models(step):
+    """Dropout is off, BatchNorm goes by its running statistics; with gradients wanted PyTorch computes them."""
+    model = network(step, dropout=True)
+    forward = chwn.ChwnForward(model)
+    with torch.no_grad():
+        for number in range(3):  # statistics that are not those of the start
+            forward(images(50, seed=number))
+        model.eval()
+        torch.testing.assert_close(forward(images(100)), model(images(100)), rtol=1e-4, atol=1e-5)
+    assert torch.equal(forward(images(20)), model(images(20)))
+    assert forward(images(20)).requires_grad
 
 
 def replace_weights(model):
@@ -200,6 +240,31 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
 def test_a_change_to_the_model_takes_effect_in_the_next_step(change):
     assert_same(*both_ways(change))
+
+
+CHANGES_TO_SEPARABLE = {
+    "frozen BatchNorm": lambda model: model[0][1].eval(),
+    "frozen depthwise BatchNorm": lambda model: model[1][1].eval(),
+    "other momentum": lambda model: setattr(model[1][1], "momentum", 0.9),
+    "pruned kernel": lambda model: prune.l1_unstructured(model[1][0], "weight", 0.5),
+    "weight norm": lambda model: parametrizations.weight_norm(model[1][0]),
+    "weights put in another's place": replace_weights,
+    "weights moved in memory": move_weights,
+    "kernels turned in place": lambda model: setattr(model[1][0].weight, "data", model[1][0].weight.data.mT),
+    "frozen weights": lambda model: model[1].requires_grad_(False),
+    "padded": lambda model: setattr(model[1][0], "padding", (1, 1)),
+    "other stride": lambda model: setattr(model[1][0], "stride", (2, 2)),
+    "another activation": lambda model: setattr(model[0], "2", nn.Tanh()),
+    "no activation": lambda model: model[0].pop(2),
+    "own forward": lambda model: setattr(model[0][2], "forward", torch.sigmoid),
+    "hook that changes a layer's output": lambda model: model[1][1].register_forward_hook(lambda *args: args[2] * 2),
+    "backward hook": lambda model: model[0][2].register_full_backward_hook(lambda _, grads, __: (2 * grads[0],)),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES_TO_SEPARABLE.values(), ids=CHANGES_TO_SEPARABLE.keys())
+def test_a_change_to_separable_layers_takes_effect_in_the_next_step(change):
+    assert_same(*both_ways(change, make=separable))
 
 
 def test_weights_of_a_functional_call_take_effect():
@@ -453,4 +518,4 @@ def test_layers_it_does_not_know_are_computed_as_ever():
 def test_only_networks_with_nothing_else_in_them_are_supported():
     with torch.device("meta"):
         supported = {name for name in models.NETWORKS if chwn.supports(models.build(name))}
-    assert supported == {*SUPPORTED, "S7/block2"}
+    assert supported == {*SUPPORTED, *LIKE_THEM}
