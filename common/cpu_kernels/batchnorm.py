@@ -54,7 +54,7 @@ def conv_relu_dropout(maps, weights, bias, size, dropped, seed, out, sums):
     """
     outputs, height = out.shape[:2]
     offsets = window(maps.shape, size)
-    threshold, scale = _threshold(dropped), np.float32(1 / (1 - dropped))
+    threshold, scale = threshold_of(dropped), np.float32(1 / (1 - dropped))
     for task in prange(tasks(outputs, height)):
         channel, rows, y = lines_of(task, outputs, height)
         convolve_lines(maps, offsets, weights, bias, channel, rows, y, out)
@@ -84,7 +84,7 @@ def _relu_dropout(line, threshold, scale, seed, first):
     """ReLU and Dropout in place, the first value at that position of all; the sums as above."""
     total = squares = ZERO
     for n in range(len(line)):
-        value = ZERO if line[n] < ZERO or _draw(seed, first + np.uint32(n)) < threshold else line[n] * scale
+        value = ZERO if line[n] < ZERO or draw(seed, first + np.uint32(n)) < threshold else line[n] * scale
         line[n] = value
         total += value
         squares += value * value
@@ -289,16 +289,16 @@ def _line_backward_in_place(gradient, line, scale, slope, shift):
 @compiled
 def channel_mask(dropped_maps, seed, channel, batch, factor):
     """The factor times what Dropout2d multiplies the channel's map of each image with [N]: 0 for a dropped one."""
-    factors, threshold = np.empty(batch, np.float32), _threshold(dropped_maps)
+    factors, threshold = np.empty(batch, np.float32), threshold_of(dropped_maps)
     scaled = np.float32(factor / (1 - dropped_maps))
     for n in range(batch):  # the seed's complement: draws that Dropout does not use
-        dropped = dropped_maps > 0 and _draw(~seed, np.uint32(channel * batch + n)) < threshold
+        dropped = dropped_maps > 0 and draw(~seed, np.uint32(channel * batch + n)) < threshold
         factors[n] = ZERO if dropped else scaled
     return factors
 
 
 @compiled
-def _draw(seed, position):
+def draw(seed, position):
     """32 random bits that belong to a seed of 64 bits and a position: Wellons's lowbias32, keyed twice.
 
     https://github.com/skeeto/hash-prospector
@@ -312,6 +312,6 @@ def _draw(seed, position):
 
 
 @compiled
-def _threshold(share):
+def threshold_of(share):
     """What the draws of that share lie below."""
     return np.uint32(round(share * 2.0**32))

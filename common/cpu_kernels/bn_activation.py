@@ -55,11 +55,11 @@ def _convolve_and_sum(maps, weights, bias, size, out, sums):
         channel, rows, y = lines_of(task, outputs, height)
         convolve_lines(maps, offsets, weights, bias, channel, rows, y, out)
         for c in range(channel, channel + rows):
-            sums[0, c, y], sums[1, c, y] = _sums(out[c, y].reshape(-1))
+            sums[0, c, y], sums[1, c, y] = line_sums(out[c, y].reshape(-1))
 
 
 @compiled
-def _sums(line):
+def line_sums(line):
     """Of the values and of their squares."""
     total = squares = ZERO
     for n in range(len(line)):
@@ -72,7 +72,7 @@ def _sums(line):
 def _normalise(maps, sums, norm, settings, activation, padding, out, statistics):
     """BatchNorm and the activation, with the sums [2, C, H] of the lines of maps [C, H, W, N] and of their squares."""
     for c in prange(len(maps)):
-        _normalise_channel(maps[c], sums[:, c], norm, settings, activation, padding, out[c], statistics, np.intp(c))
+        normalise_channel(maps[c], sums[:, c], norm, settings, activation, padding, out[c], statistics, np.intp(c))
 
 
 @compiled_parallel
@@ -84,13 +84,13 @@ def depthwise_bn_forward(maps, weight, bias, norm, settings, activation, padding
         for y in range(height):
             line = convolved[c, y].reshape(-1)
             depthwise_line(maps[c], weight[c, 0], bias[c], y, line)
-            sums[0, y], sums[1, y] = _sums(line)
-        _normalise_channel(convolved[c], sums, norm, settings, activation, padding, out[c], statistics, np.intp(c))
+            sums[0, y], sums[1, y] = line_sums(line)
+        normalise_channel(convolved[c], sums, norm, settings, activation, padding, out[c], statistics, np.intp(c))
     norm[4][()] += 1
 
 
 @compiled
-def _normalise_channel(maps, sums, norm, settings, activation, padding, out, statistics, c):
+def normalise_channel(maps, sums, norm, settings, activation, padding, out, statistics, c):
     """Channel c's maps [H, W, N], from the sums [2, H] of its lines, to `out`."""
     height, count = len(maps), maps.size
     weight, bias, running_mean, running_variance, _ = norm
@@ -109,11 +109,11 @@ def _normalise_channel(maps, sums, norm, settings, activation, padding, out, sta
     running_variance[c] += momentum * (variance * count / (count - 1) - running_variance[c])
     scale, shift = np.float32(inverse * weight[c]), np.float32(bias[c] - mean * inverse * weight[c])
     for y in range(height):
-        _activate(maps[y], scale, shift, activation, padded_line(out, y, padding))
+        activate(maps[y], scale, shift, activation, padded_line(out, y, padding))
 
 
 @compiled
-def _activate(line, scale, shift, activation, out):
+def activate(line, scale, shift, activation, out):
     """The activation of scale * line + shift, for a line [W, N]."""
     width, batch = line.shape
     if activation == SILU:
@@ -173,7 +173,7 @@ def conv_bn_testing(maps, weight, bias, norm, settings, before, after, padding, 
             shift = np.float32(shifts[c] - running_mean[c] * scale)
             if before == RELU:
                 _relu(convolved[c, y].reshape(-1))
-            _activate(convolved[c, y], scale, shift, after, padded_line(out[c], y, padding))
+            activate(convolved[c, y], scale, shift, after, padded_line(out[c], y, padding))
 
 
 @compiled_parallel
@@ -186,7 +186,7 @@ def depthwise_bn_testing(maps, weight, bias, norm, settings, before, after, padd
         shift = np.float32(shifts[c] - running_mean[c] * scale)
         for y in range(height):
             depthwise_line(maps[c], weight[c, 0], bias[c], y, convolved[c, y].reshape(-1))
-            _activate(convolved[c, y], scale, shift, after, padded_line(out[c], y, padding))
+            activate(convolved[c, y], scale, shift, after, padded_line(out[c], y, padding))
 
 
 @compiled
@@ -221,7 +221,7 @@ def conv_bn_backward(grad_output, maps, weight, convolved, norm, settings, activ
 @compiled_parallel
 def _normalise_backward(gradient, maps, norm, settings, activation, statistics, padding, out, of_channels):
     for c in prange(len(maps)):
-        _channel_normalise_backward(
+        channel_normalise_backward(
             gradient[c], maps[c], norm, activation, statistics, padding, out[c], of_channels, np.intp(c)
         )
 
@@ -236,15 +236,15 @@ def depthwise_bn_backward(
     channels, height, width, batch = convolved.shape
     for c in prange(channels):
         padded = np.empty((height + 2 * padding, width + 2 * padding, batch), np.float32)
-        _channel_normalise_backward(
+        channel_normalise_backward(
             grad_output[c], convolved[c], norm, activation, statistics, padding, padded, of_channels, np.intp(c)
         )
         channel_backward(padded, padding, maps[c], weight[c, 0], grad_input[c], grad_weight[c, 0])
 
 
 @compiled
-def _channel_normalise_backward(gradient, maps, norm, activation, statistics, padding, out, of_channels, c):
-    """From the gradient [H, W, N] of what `_normalise_channel` gave, that of its maps, to `out` with the padding.
+def channel_normalise_backward(gradient, maps, norm, activation, statistics, padding, out, of_channels, c):
+    """From the gradient [H, W, N] of what `normalise_channel` gave, that of its maps, to `out` with the padding.
 
     Ioffe and Szegedy (2015), section 3, have the gradient through the batch's mean and variance.
     """

@@ -1,9 +1,9 @@
 """Training a network in CHWN layout on a CPU: which of its layers can be computed so, and a forward pass that does it.
 
 `ChwnForward` computes what stands in a model's `nn.Sequential` containers: 3x3, 1x1 and depthwise convolutions with
-BatchNorm, an activation and dropout behind them, and pools (`common.cpu_kernels.layers`). Between these, maps lie in memory as
-[C, H, W, N], the batch last; any other layer gets them as [N, C, H, W], as always. Weights, gradients and BatchNorm's
-running statistics are PyTorch's, up to rounding.
+BatchNorm, an activation and dropout behind them, and pools (`common.cpu_kernels.layers`). Between these, maps lie in
+memory as [C, H, W, N], the batch last; any other layer gets them as [N, C, H, W], as always. Weights, gradients and
+BatchNorm's running statistics are PyTorch's, up to rounding.
 """
 
 import functools
@@ -32,8 +32,9 @@ def supports(model: nn.Module) -> bool:
         for index, layer in enumerate(layers):
             if _is_convolution(layer):
                 length = _block_length(layers[index:])
-                if length > 1 or _is_1x1(layer) or _is_depthwise(layer):
-                    known |= set(layers[index : index + length])
+                known |= set(layers[index : index + length])
+            elif type(layer) is Dropout or (type(layer) is nn.BatchNorm2d and _is_batch_norm(layer)):
+                known.add(layer)
     slow = {layer for layer in model.modules() if isinstance(layer, (nn.Conv2d, nn.BatchNorm2d, Dropout, nn.SiLU))}
     dense = [layer for layer in known if isinstance(layer, nn.Conv2d) and not _is_1x1(layer) and layer.groups == 1]
     narrow = all(layer.out_channels <= WIDEST for layer in dense)
@@ -182,8 +183,10 @@ def _stages(states: list[tuple], training: bool) -> list:
     stages, chain, chained = [], [], []
 
     def end_chain() -> None:
-        if chain:
+        if any(isinstance(module, nn.Conv2d) for module in chained):
             stages.append(Chain([*chain], [*chained], training))
+        else:  # too little to lay the maps out anew for
+            stages.extend(chained)
         chain.clear()
         chained.clear()
 
@@ -215,12 +218,16 @@ def _chwn_layer(block: list[nn.Module], kind: type | None, training: bool):
         return chwn_layers.MaxPool()
     if kind is nn.AvgPool2d:
         return chwn_layers.AveragePool(first.kernel_size)
+    if kind is nn.ReLU:
+        return chwn_layers.ReLU()
+    if kind is Dropout:
+        return chwn_layers.Dropout(first)
+    if kind is nn.BatchNorm2d:
+        return chwn_layers.BatchNorm(first, training)
     if kind is not nn.Conv2d:
         return None
     if not rest:
-        if _is_depthwise(first):
-            return chwn_layers.DepthwiseConvolution(first)
-        return chwn_layers.Convolution(first) if _is_1x1(first) else None
+        return (chwn_layers.DepthwiseConvolution if _is_depthwise(first) else chwn_layers.Convolution)(first)
     norm = next(layer for layer in rest if isinstance(layer, nn.BatchNorm2d))
     relu_first = norm is not rest[0]
     activation = None if relu_first else next(iter(rest[1:]), None)
@@ -240,7 +247,7 @@ def _block_length(layers: list[nn.Module], kinds: list | None = None) -> int:
     """
     kinds = kinds or [type(layer) for layer in layers]
     if kinds[1:2] == [nn.BatchNorm2d] and _is_batch_norm(layers[1]):
-        return 3 if kinds[2:3] in ([nn.SiLU], [nn.ReLU]) else 2
+        return 3 if kinds[2:3] == [nn.SiLU] or kinds[2:3] == [nn.ReLU] else 2
     if _is_depthwise(layers[0]):
         return 1
     norm = 3 if kinds[2:3] == [Dropout] else 2

@@ -173,22 +173,46 @@ def weight_gradient_of_lines(gradient, of, apart, maps, at, offsets, count, outp
 
 
 @compiled
-def conv1x1_forward(maps, weight, bias, out):
-    """A 1x1 convolution of maps [I, H, W, N] with a weight [O, I, 1, 1] and a bias [O] to `out` [O, H, W, N]."""
+def conv_forward(maps, weight, bias, out):
+    """A convolution of maps as `convolve` takes them, with a weight [O, I, size, size] and a bias [O], to `out`."""
     convolve(maps, forward_weights(weight), bias, weight.shape[2], out)
 
 
 @compiled
-def conv1x1_backward(grad_output, maps, weight, grad_input, grad_weight, grad_bias):
-    """From the gradient of what `conv1x1_forward` gave, those of its maps, weight and bias."""
-    weight_gradient(maps, grad_output, 0, grad_weight)
-    zeros = np.zeros(weight.shape[1], np.float32)
-    convolve(grad_output, backward_weights(weight), zeros, weight.shape[2], grad_input)
-    for o in range(len(grad_output)):
-        line, total = grad_output[o].reshape(-1), ZERO
-        for n in range(len(line)):
-            total += line[n]
-        grad_bias[o] = total
+def conv_backward(grad_output, maps, weight, padding, padded, grad_input, grad_weight, grad_bias):
+    """From the gradient of what `conv_forward` gave, those of its maps, weight and bias.
+
+    `padded` is room for the gradient with `padding` zeros around it. `grad_input` is the gradient of the maps without
+    their padding, and has no lines where it is not wanted.
+    """
+    pad(grad_output, padding, padded, grad_bias)
+    weight_gradient(maps, padded, padding, grad_weight)
+    if grad_input.size:
+        zeros = np.zeros(weight.shape[1], np.float32)
+        convolve(padded, backward_weights(weight), zeros, weight.shape[2], grad_input)
+
+
+@compiled_parallel
+def pad(maps, padding, out, sums):
+    """Maps [C, H, W, N] with `padding` zeros around them, to `out`; the sum of each channel's values to `sums` [C]."""
+    channels, height, _, _ = maps.shape
+    for c in prange(channels):
+        total = ZERO
+        for y in range(height):
+            total += copy_line(maps[c, y], padded_line(out[c], y, padding))
+        sums[c] = total
+
+
+@compiled
+def copy_line(line, out):
+    """A line [W, N] to another place, and its sum."""
+    width, batch = line.shape
+    total = ZERO
+    for x in range(width):
+        for n in range(batch):
+            out[x, n] = line[x, n]
+            total += line[x, n]
+    return total
 
 
 @compiled

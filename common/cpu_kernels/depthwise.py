@@ -9,7 +9,7 @@ import numpy as np
 from numba import prange
 
 from common.cpu_kernels.compiler import compiled, compiled_parallel
-from common.cpu_kernels.convolution import ZERO, padded_line, weight_gradient_of_lines, window
+from common.cpu_kernels.convolution import ZERO, copy_line, padded_line, weight_gradient_of_lines, window
 
 
 @compiled_parallel
@@ -48,21 +48,9 @@ def depthwise_backward(grad_output, maps, weight, grad_input, grad_weight, grad_
     for c in prange(channels):
         padded, total = np.empty((height + 2 * padding, width + 2 * padding, batch), np.float32), ZERO
         for y in range(height):
-            total += _copy(grad_output[c, y], padded_line(padded, y, padding))
+            total += copy_line(grad_output[c, y], padded_line(padded, y, padding))
         grad_bias[c] = total
         channel_backward(padded, padding, maps[c], weight[c, 0], grad_input[c], grad_weight[c, 0])
-
-
-@compiled
-def _copy(line, out):
-    """A line [W, N] to another place, and its sum."""
-    width, batch = line.shape
-    total = ZERO
-    for x in range(width):
-        for n in range(batch):
-            out[x, n] = line[x, n]
-            total += line[x, n]
-    return total
 
 
 @compiled

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from common.cpu_kernels import batchnorm, bn_activation, convolution, depthwise, pooling
+from common.cpu_kernels import batchnorm, bn_activation, convolution, depthwise, elementwise, pooling
 
 
 class Layer:
@@ -34,7 +34,9 @@ class Layer:
 
 
 class Convolution(Layer):
-    """A 3x3 or 1x1 convolution; alone, without what `ConvReluBatchNorm` adds, it must be 1x1."""
+    """A 3x3 or 1x1 convolution, from all channels to all."""
+
+    loop = staticmethod(convolution.conv_forward)
 
     def __init__(self, module: nn.Conv2d):
         self.module, self.padding, self.size = module, module.padding[0], module.kernel_size[0]
@@ -59,10 +61,10 @@ class Convolution(Layer):
         and `seed` says what dropout drops: both are filled in before each call.
         """
         weight, bias = self._arrays()
-        out = empty(len(weight), *maps.shape[1:])
-        return (convolution.conv1x1_forward, (maps, weight, bias, out)), out, (maps, weight)
+        out = empty(len(weight), *(length - self.size + 1 for length in maps.shape[1:3]), maps.shape[3])
+        return (self.loop, (maps, weight, bias, out)), out, (maps, weight)
 
-    def backward(self, grad_output: np.ndarray, grads: list[np.ndarray], _input_grad: bool, kept: tuple) -> tuple:
+    def backward(self, grad_output: np.ndarray, grads: list[np.ndarray], input_grad: bool, kept: tuple) -> tuple:
         """The call that computes the gradients, and the array for that of the maps, without their padding.
 
         `grad_output` is the gradient of what `forward` fills, without padding; `grads` get the parameters' gradients.
@@ -70,9 +72,15 @@ class Convolution(Layer):
         """
         maps, weight = kept
         grad_weight, *grad_bias = grads
-        grad_input, (grad_bias,) = empty(*maps.shape), grad_bias or [np.empty(len(grad_output), np.float32)]
-        arguments = grad_output, maps, weight, grad_input, grad_weight, grad_bias
-        return (convolution.conv1x1_backward, arguments), grad_input
+        padding = self.size - 1 - self.padding if input_grad else 0  # so padded, it is convolved to the maps' gradient
+        height, width = (length - 2 * self.padding for length in maps.shape[1:3])
+        grad_input = empty(len(maps), height if input_grad else 0, width, maps.shape[3])
+        padded, (grad_bias,) = (
+            with_padding(grad_output.shape, padding),
+            grad_bias or [np.empty(len(grad_output), np.float32)],
+        )
+        arguments = grad_output, maps, weight, padding, padded, grad_input, grad_weight, grad_bias
+        return (convolution.conv_backward, arguments), grad_input
 
     def _weight_and_bias(self) -> tuple[Tensor, Tensor | None]:
         parameters = self.module._parameters  # ten times as fast as the module's attributes
@@ -87,17 +95,13 @@ class Convolution(Layer):
 class DepthwiseConvolution(Convolution):
     """A 3x3 convolution of each channel by itself."""
 
+    loop = staticmethod(depthwise.depthwise_forward)
+
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
         """See `Layer`."""
         weight, _ = self._weight_and_bias()
         height, width = (length + 2 * self.padding - self.size + 1 for length in shape[1:3])
         return (len(weight), height, width, shape[3]) if shape[0] == len(weight) and min(height, width) > 0 else None
-
-    def forward(self, maps: np.ndarray, _padding: int, _settings: np.ndarray, _seed: np.ndarray) -> tuple:
-        """As a `Convolution`'s."""
-        weight, bias = self._arrays()
-        out = empty(len(weight), *(length - self.size + 1 for length in maps.shape[1:3]), maps.shape[3])
-        return (depthwise.depthwise_forward, (maps, weight, bias, out)), out, (maps, weight)
 
     def backward(self, grad_output: np.ndarray, grads: list[np.ndarray], input_grad: bool, kept: tuple) -> tuple:
         """As a `Convolution`'s."""
@@ -226,6 +230,85 @@ class ConvBatchNormTesting(ConvBatchNorm):
         function = bn_activation.depthwise_bn_testing if self.is_depthwise else bn_activation.conv_bn_testing
         arguments = maps, weight, bias, norm, settings, self.before, self.activation, padding, convolved, out
         return (function, arguments), out, ()
+
+
+class ReLU(Layer):
+    """ReLU by itself."""
+
+    pads_output = True
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """See `Layer`."""
+        return shape
+
+    def forward(self, maps: np.ndarray, padding: int, _settings: np.ndarray, _seed: np.ndarray) -> tuple:
+        """As a `Convolution`'s."""
+        out = with_padding(maps.shape, padding)
+        return (elementwise.relu_forward, (maps, padding, out)), out, (maps,)
+
+    def backward(self, grad_output: np.ndarray, _grads: list, _input_grad: bool, kept: tuple) -> tuple:
+        """As a `Convolution`'s."""
+        grad_input = empty(*grad_output.shape)
+        return (elementwise.relu_backward, (grad_output, *kept, grad_input)), grad_input
+
+
+class Dropout(ReLU):
+    """Dropout by itself."""
+
+    def __init__(self, module: nn.Dropout):
+        self.module = module
+
+    def settings(self) -> tuple[float, ...]:
+        """The share of the values that are dropped."""
+        return (self.module.p,)
+
+    def forward(self, maps: np.ndarray, padding: int, settings: np.ndarray, seed: np.ndarray) -> tuple:
+        """As a `Convolution`'s."""
+        out = with_padding(maps.shape, padding)
+        return (elementwise.dropout_forward, (maps, settings, seed, padding, out)), out, (settings, seed)
+
+    def backward(self, grad_output: np.ndarray, _grads: list, _input_grad: bool, kept: tuple) -> tuple:
+        """As a `Convolution`'s."""
+        grad_input = empty(*grad_output.shape)
+        return (elementwise.dropout_backward, (grad_output, *kept, grad_input)), grad_input
+
+
+class BatchNorm(Layer):
+    """BatchNorm by itself."""
+
+    pads_output = True
+
+    def __init__(self, norm: nn.BatchNorm2d, training: bool):
+        self.norm, self.training = norm, training
+
+    buffers = ConvReluBatchNorm.buffers
+
+    def parameters(self) -> list[Tensor]:
+        """The weight and the bias."""
+        parameters = self.norm._parameters
+        return [parameters["weight"], parameters["bias"]]
+
+    def settings(self) -> tuple[float, ...]:
+        """The momentum and epsilon."""
+        return (self.norm.momentum, self.norm.eps)
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+        """See `Layer`: as many channels as there are weights, and in each more than one value."""
+        return shape if shape[0] == len(self.parameters()[0]) and shape[1] * shape[2] * shape[3] > 1 else None
+
+    def forward(self, maps: np.ndarray, padding: int, settings: np.ndarray, _seed: np.ndarray) -> tuple:
+        """As a `Convolution`'s."""
+        norm = tuple(map(_array, (*self.parameters(), *self.buffers())))
+        out, statistics = with_padding(maps.shape, padding), np.empty((2, len(maps)))
+        if not self.training:
+            return (elementwise.bn_testing, (maps, norm, settings, padding, out)), out, ()
+        arguments = maps, norm, settings, padding, out, statistics
+        return (elementwise.bn_forward, arguments), out, (maps, norm, statistics)
+
+    def backward(self, grad_output: np.ndarray, grads: list[np.ndarray], _input_grad: bool, kept: tuple) -> tuple:
+        """As a `Convolution`'s; the call overwrites `grad_output`."""
+        grad_input = empty(*grad_output.shape)
+        return (elementwise.bn_backward, (grad_output, *kept, grad_input, *grads)), grad_input
 
 
 class MaxPool(Layer):

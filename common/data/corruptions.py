@@ -15,7 +15,10 @@ ENLARGED = 4  # line widths are changed on an image as many times larger
 
 
 def corrupt(images: Tensor, kind: str, seed: int = 0) -> Tensor:
-    """The images, uint8 [N, 28, 28], spoilt in the way `kind`, of `CORRUPTIONS` or `TOGETHER`; `seed` for what is random."""
+    """The images, uint8 [N, 28, 28], spoilt in the way `kind`; `seed` is for what is random.
+
+    `kind` is one of `CORRUPTIONS` or of `TOGETHER`.
+    """
     random = np.random.default_rng(seed)
     spoilt = np.stack([(CORRUPTIONS | TOGETHER)[kind](image, random) for image in images.numpy().astype(np.float64)])
     return torch.from_numpy(np.clip(np.rint(spoilt), 0, 255).astype(np.uint8))

@@ -103,5 +103,5 @@ def test_draws_are_spread_evenly_and_neighbours_do_not_agree():
 def _draws(seed, count):
     draws = np.empty(count, np.uint32)
     for position in range(count):
-        draws[position] = batchnorm._draw(seed, position)
+        draws[position] = batchnorm.draw(seed, position)
     return draws

@@ -24,8 +24,10 @@ numba = pytest.importorskip("numba")
 autograd = importlib.import_module("common.cpu_kernels.autograd")
 
 SUPPORTED = [
+    "S6/part2_step1_dense_head",
     "S6/part2_step3_global_pooling",
     "S6/part2_step4_under_20k",
+    "S7/block1",
     "S7/block3",
     "S7/block4",
     "S7/block4_dense",
@@ -124,21 +126,30 @@ def plans_asked_for(monkeypatch):
 
 
 @pytest.mark.parametrize("count", [64, 33])
-@pytest.mark.parametrize(("max_pool", "tolerance"), [(False, 1e-4), (True, 2e-2)])
 @pytest.mark.parametrize("step", SUPPORTED)
-def test_gradients_and_running_statistics_are_pytorchs(step, max_pool, tolerance, count):
+def test_gradients_and_running_statistics_are_those_of_float64(step, count):
+    """To within three times what PyTorch's float32 layers are from it. (Max-pools would send near ties elsewhere.)"""
+    plain, batch, results = network(step, max_pool=False), images(count), []
+    models = (plain, copy.deepcopy(plain), copy.deepcopy(plain).double())
+    for model, wrap in zip(models, (lambda one: one, chwn.ChwnForward, lambda one: one), strict=True):
+        outputs = wrap(model)(batch.to(next(model.parameters()).dtype))
+        F.nll_loss(outputs, torch.arange(count) % 10).backward()
+        results.append([parameter.grad for parameter in model.parameters()])
+    for pytorchs, ours, exact in zip(*results, strict=True):
+        assert (ours - exact).norm() <= 3 * (pytorchs - exact).norm() + 1e-5 * exact.norm() + 1e-9
+    for one, two in zip(models[2].buffers(), models[1].buffers(), strict=True):
+        torch.testing.assert_close(two.double(), one.double(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("step", SUPPORTED)
+def test_gradients_are_pytorchs_through_max_pools_too(step):
     """Rounding sends a few max-pools of random pixels to another pixel, and with them a hundredth of a gradient."""
-    plain = network(step, max_pool=max_pool)
-    other = copy.deepcopy(plain)
-    forward, batch = chwn.ChwnForward(other), images(count)
-    results = []
-    for model, compute in ((plain, plain), (other, forward)):
-        F.nll_loss(compute(batch), torch.arange(count) % 10).backward()
+    plain, batch, results = network(step), images(64), []
+    for model, wrap in ((plain, lambda one: one), (copy.deepcopy(plain), chwn.ChwnForward)):
+        F.nll_loss(wrap(model)(batch), torch.arange(64) % 10).backward()
         results.append([parameter.grad for parameter in model.parameters()])
     for one, two in zip(*results, strict=True):
-        assert (two - one).norm() <= tolerance * one.norm() + 1e-6
-    for one, two in zip(plain.buffers(), other.buffers(), strict=True):
-        torch.testing.assert_close(two, one, rtol=1e-5, atol=1e-6)
+        assert (two - one).norm() <= 2e-2 * one.norm() + 1e-6
 
 
 def test_the_loops_are_used(monkeypatch):
