@@ -40,6 +40,7 @@ class Augmentation:
     elastic: float = 0.0  # standard deviation, in pixels, of the shifts of a coarse grid that bends the image
     stroke: float = 0.0  # from a line thinner by so many pixels on each side to one as much thicker; at most 1
     blur: float = 0.0  # from none to this share of a blurred copy; at most 1
+    scan: int = 0  # the fewest dots that a coarse scanner has along 20 pixels; each has from so many to 20; 0: none
     contrast: float = 0.0  # the ink is multiplied by a factor from 1 - contrast to 1
 
 
@@ -120,6 +121,7 @@ BOUNDS = {
         "seed": (0, LARGEST_SEED),
         "one_cycle": (0, 0.99),
         "temperature": (0.01, 1_000),
+        "scan": (0, 20),
         "rotation": (0, 360),
         "shear": (0, 89),
         "scale": (0.01, 100),

@@ -40,7 +40,7 @@ class ExecutionPlan:
             self.kept.append(kept_by_layer)
         self.out, self.calls_back = maps, None
 
-    def _prepare_backward(self) -> None:
+    def prepare_backward(self) -> None:
         """Make the arrays and the calls of the backward pass; not every plan has one."""
         self.grad_output, self.calls_back = empty(*self.out.shape), []
         self.shapes = [parameter.shape for layer in self.layers for parameter in layer.parameters()]
@@ -72,7 +72,7 @@ class ExecutionPlan:
     def backward(self, grad_output: np.ndarray) -> tuple[np.ndarray, list[Tensor]]:
         """The gradients of the maps (empty if not wanted) and of the parameters, from that of the last layer's maps."""
         if self.calls_back is None:
-            self._prepare_backward()
+            self.prepare_backward()
         follow_torch_threads()
         self.grad_output[:] = grad_output
         with IN_TURN:

@@ -73,11 +73,10 @@ class ChwnForward:
         """The model may change later, in any way. Raises UserError where the loops cannot run."""
         if reason := why_unavailable():
             raise UserError(reason)
-        from common.cpu_kernels.precompile import precompile  # here, since numba takes a while to import
-
-        precompile()
         self.model = model
         self.containers = [_ContainerForward(module) for module in model.modules() if type(module) is nn.Sequential]
+        for container in self.containers:  # compiles what is needed, before anything is timed
+            container.look()
 
     def __call__(self, images: Tensor) -> Tensor:
         """What `model(images)` is, and can be differentiated as that."""
@@ -109,7 +108,7 @@ class _ContainerForward:
         if torch.is_autocast_enabled("cpu") or _has_any_global_hook():
             return nn.Sequential.forward(self.container, input)
         if _watched(self.modules) != self.watched or self.watched is None:
-            self._look()
+            self.look()
         if self.container.training:
             return self._through_stages(input)
         return torch.cat([self._through_stages(part) for part in input.split(AT_ONCE_IN_TESTING)])
@@ -119,12 +118,16 @@ class _ContainerForward:
             input = stage(input)
         return input
 
-    def _look(self) -> None:
+    def look(self) -> None:
         """Find out which layers there are, and which of them the loops can compute."""
+        from common.cpu_kernels.autograd import Chain  # here, since numba takes a while to import
+        from common.cpu_kernels.precompile import precompile
+
         training = self.container.training
         states = [_state(layer, training) for layer in _flat(self.container)]
         if states != self.states:
             self.stages, self.states = _stages(states, training), states
+            precompile([layer for stage in self.stages if isinstance(stage, Chain) for layer in stage.layers])
         else:  # other weights, other numbers
             for stage in self.stages:
                 if not isinstance(stage, nn.Module):

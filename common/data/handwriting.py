@@ -14,6 +14,8 @@ from torch.nn import functional as F  # noqa: N812
 
 from common.recipe import Augmentation
 
+BOX = 20  # pixels: along each side of the box into which MNIST's authors fitted a digit
+PHASES = 4  # places of a coarse scanner's dots, a quarter of a dot apart
 CELLS = 4  # of the coarse grid that bends an image, along each side: 7 pixels of 28, about a third of a digit
 SIGMA = 1.5  # pixels: the standard deviation of the Gaussian that blurs
 
@@ -25,13 +27,14 @@ class HandDraws(NamedTuple):
     grid: Tensor | None = None  # shifts along x and y at the corners of the cells, pixels, [N, 2, 5, 5]
     stroke: Tensor | None = None  # pixels by which the line becomes thicker on each side, [N], from -1 to 1
     blur: Tensor | None = None  # the blurred copy's share, [N], from 0 to 1
+    scan: Tensor | None = None  # which of `_scanners` reads the rows and which the columns, [N, 2]
     contrast: Tensor | None = None  # what the ink is multiplied by, [N]
 
 
 def changes(augmentation: Augmentation) -> bool:
     """Whether an image's hand or pen changes at all."""
-    own = (augmentation.stretch, augmentation.elastic, augmentation.stroke, augmentation.blur, augmentation.contrast)
-    return any(own)
+    hand = augmentation.stretch, augmentation.elastic, augmentation.stroke
+    return any((*hand, augmentation.blur, augmentation.scan, augmentation.contrast))
 
 
 def draw(count: int, augmentation: Augmentation, generator: torch.Generator) -> HandDraws:
@@ -40,7 +43,7 @@ def draw(count: int, augmentation: Augmentation, generator: torch.Generator) -> 
     def uniform(low, high):
         return torch.empty(count).uniform_(low, high, generator=generator)
 
-    stretch = grid = stroke = blur = contrast = None
+    stretch = grid = stroke = blur = scan = contrast = None
     if augmentation.stretch:
         stretch = (1 + augmentation.stretch) ** uniform(-1, 1)  # as often by 1.2 as by 1 / 1.2
     if augmentation.elastic:
@@ -49,14 +52,18 @@ def draw(count: int, augmentation: Augmentation, generator: torch.Generator) -> 
         stroke = uniform(-augmentation.stroke, augmentation.stroke)
     if augmentation.blur:
         blur = uniform(0, augmentation.blur)
+    if augmentation.scan:
+        dots = torch.randint(augmentation.scan, BOX + 1, (count, 1), generator=generator)
+        phases = torch.randint(PHASES, (count, 2), generator=generator)
+        scan = 1 + dots * PHASES + phases
     if augmentation.contrast:
         contrast = uniform(1 - augmentation.contrast, 1)
     if augmentation.hand_probability < 1 and changes(augmentation):
         kept = uniform(0, 1) >= augmentation.hand_probability
-        for draws, neutral in ((stretch, 1), (grid, 0), (stroke, 0), (blur, 0), (contrast, 1)):
+        for draws, neutral in ((stretch, 1), (grid, 0), (stroke, 0), (blur, 0), (scan, 0), (contrast, 1)):
             if draws is not None:
                 draws[kept] = neutral
-    return HandDraws(stretch, grid, stroke, blur, contrast)
+    return HandDraws(stretch, grid, stroke, blur, scan, contrast)
 
 
 def split(draws: HandDraws, size: int, parts: int, device) -> list[HandDraws]:
@@ -91,7 +98,7 @@ def _curves(side: int) -> Tensor:
 
 
 def pen(images: Tensor, draws: HandDraws) -> Tensor:
-    """The images with another pen: line width, then sharpness, then the ink's strength.
+    """The images with another pen and scanner: line width, then sharpness, then dots, then the ink's strength.
 
     The largest value of a pixel and its four neighbours widens a line by one pixel on each side, and the smallest
     narrows it as much (grey-scale dilation and erosion). A fraction of a pixel is that share of the way.
@@ -104,9 +111,30 @@ def pen(images: Tensor, draws: HandDraws) -> Tensor:
         images = torch.lerp(images, torch.where(thicker, largest, -largest), stroke.abs())
     if draws.blur is not None:
         images = torch.lerp(images, _blurred(images), draws.blur.view(-1, 1, 1, 1))
+    if draws.scan is not None:
+        rows, columns = _scanners(images.shape[-1]).to(images)[draws.scan].unbind(dim=1)
+        images = (rows @ images[:, 0] @ columns.mT)[:, None]
     if draws.contrast is not None:
         images = images * draws.contrast.view(-1, 1, 1, 1)
     return images
+
+
+@functools.cache
+def _scanners(side: int) -> Tensor:
+    """What scanners make of a line of `side` pixels, [., side, side]: at 1 + PHASES d + p, one with d dots a box.
+
+    Each dot is the mean of what it covers; between the dots' centres it is interpolated linearly. `p` says where the
+    dots begin. At 0 is a scanner that leaves the line as it is.
+    """
+    pixels, scanners = torch.arange(side, dtype=torch.float64), [torch.eye(side)]
+    for dots in range(BOX + 1):
+        pitch = BOX / max(dots, 1)
+        for phase in range(PHASES):
+            starts = (torch.arange(-2.0, side / pitch + 2, dtype=torch.float64) + phase / PHASES) * pitch
+            covered = torch.minimum(pixels + 1, starts[:, None] + pitch) - torch.maximum(pixels, starts[:, None])
+            distance = (pixels[:, None] + 0.5 - (starts + pitch / 2)).abs() / pitch
+            scanners.append(((1 - distance).clamp(min=0) @ (covered.clamp(min=0) / pitch)).float())
+    return torch.stack(scanners)
 
 
 def _largest_of_five(images: Tensor) -> Tensor:

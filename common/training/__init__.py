@@ -1,7 +1,8 @@
 """Training and measuring a network. Read `loops` first: `fit`, `train_epoch` and `evaluate` are the whole of it.
 
 Then `optimizers` (the step, the learning rate, the average of the weights) and `metrics`. `acceleration` chooses what
-makes a step faster, `checkpoints` makes a run resumable, `distillation` adds a teacher.
+makes a step faster, `threads` how many of them compute beside other programs, `checkpoints` makes a run resumable,
+`distillation` adds a teacher.
 """
 
 from common.training.checkpoints import Checkpoint

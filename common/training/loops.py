@@ -18,6 +18,7 @@ from common.training.checkpoints import RunState, resumable
 from common.training.metrics import Metrics, MetricSums
 from common.training.optimizers import make_optimizer, make_schedule, weight_ema
 from common.training.steps import Loss, for_testing, make_forward_backward, nll_loss
+from common.training.threads import beside_others
 
 
 def train_epoch(
@@ -33,7 +34,7 @@ def train_epoch(
     device, sums = _device(model), MetricSums(_device(model))
     training_step = training_step or make_forward_backward(model)
     model.train()
-    for images, labels in _progress(batches, description):
+    for images, labels in beside_others(_progress(batches, description)):
         images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
         optimizer.zero_grad()
         loss, log_probabilities = training_step(images, labels)  # forward pass, loss, loss.backward()
@@ -57,7 +58,7 @@ def evaluate(model: nn.Module, batches, description: str = "testing", forward: C
     """
     device, sums = _device(model), MetricSums(_device(model))
     model.eval()
-    for images, labels in for_testing(_progress(batches, description), device):
+    for images, labels in beside_others(for_testing(_progress(batches, description), device)):
         log_probabilities = (forward or model)(images)
         sums.add(F.nll_loss(log_probabilities, labels), log_probabilities, labels)
     return sums.metrics()
@@ -76,8 +77,9 @@ def fit(
 
     `test_batches` holds a loader for each protocol: "held-out" images, and what the lesson's "source" measured. Those
     that `options.protocol` asks for are measured after each epoch. No epoch is picked by them: the last one counts.
-    With a `Checkpoint` the run is saved after each epoch. Interrupted and resumed on a CPU with as many threads, it
-    ends with exactly the weights of a run that was never interrupted. Where the recipe has an exponential moving
+    With a `Checkpoint` the run is saved after each epoch. Interrupted and resumed on a CPU it ends with exactly the
+    weights of a run that was never interrupted, with as many threads; where `common.cpu_kernels` computes, with any
+    number. A training takes as many threads as cores are idle (`threads`). Where the recipe has an exponential moving
     average of the weights, the average is tested, and is what `model` holds in the end. Raises UserError for what
     cannot be trained, when the loss stops being a number, and when another run is training in the checkpoint's folder;
     raises Interrupted on Ctrl-C.
@@ -117,7 +119,8 @@ def fit(
 def predict(model: nn.Module, batches) -> Tensor:
     """The network's log-probabilities for every image, float32 [N, 10], on the CPU, in the order of the batches."""
     model.eval()
-    return torch.cat([model(images).cpu() for images, _ in for_testing(batches, _device(model))])
+    parts = beside_others(for_testing(batches, _device(model)))
+    return torch.cat([model(images).cpu() for images, _ in parts])
 
 
 def log_line(row: dict, epochs: int) -> str:

@@ -9,7 +9,7 @@ from common.data import augmentation, handwriting
 from common.data.handwriting import HandDraws
 from common.recipe import Augmentation
 
-EVERYTHING = Augmentation(stretch=0.25, elastic=0.8, stroke=0.7, blur=0.6, contrast=0.5)
+EVERYTHING = Augmentation(stretch=0.25, elastic=0.8, stroke=0.7, blur=0.6, scan=6, contrast=0.5)
 
 
 def draws(count=2000, seed=1, **amounts):
@@ -33,10 +33,10 @@ def test_a_recipe_without_a_hand_draws_what_it_always_drew():
 
 
 def test_a_share_of_the_images_keeps_its_hand():
-    drawn = draws(stretch=0.3, elastic=1.0, stroke=0.5, blur=0.5, contrast=0.5, hand_probability=0.25)
+    drawn = draws(stretch=0.3, elastic=1.0, stroke=0.5, blur=0.5, scan=6, contrast=0.5, hand_probability=0.25)
     kept = drawn.stroke == 0
     assert kept.float().mean() == pytest.approx(0.75, abs=0.03)
-    for values, neutral in zip(drawn, (1, 0, 0, 0, 1), strict=True):
+    for values, neutral in zip(drawn, (1, 0, 0, 0, 0, 1), strict=True):
         assert torch.equal((values.flatten(1) if values.ndim > 1 else values[:, None]).eq(neutral).all(dim=1), kept)
 
 
@@ -121,3 +121,32 @@ def test_saved_and_loaded_it_goes_on_with_the_same_hands():
 def test_the_chain_of_torchvision_says_that_it_cannot():
     with pytest.raises(ValueError, match="InMemoryLoader has"):
         data.image_transform(EVERYTHING, 28)
+
+
+def test_a_coarse_scanner_has_the_mean_under_each_dot_and_goes_smoothly_from_dot_to_dot():
+    """Ten dots along 20 pixels, two pixels each: the line 0 0 0 0 1 1 0 0 ... is one full dot, and its neighbours'."""
+    line = torch.zeros(28)
+    line[4:6] = 1
+    scanners = handwriting._scanners(28)
+    expected = torch.zeros(28)
+    expected[3:7] = torch.tensor([0.25, 0.75, 0.75, 0.25])
+    torch.testing.assert_close(scanners[1 + 10 * handwriting.PHASES] @ line, expected)
+    half = scanners[1 + 10 * handwriting.PHASES + 2] @ line  # begins a pixel later: two dots, each half full
+    expected[2:8] = torch.tensor([0.125, 0.375, 0.5, 0.5, 0.375, 0.125])
+    torch.testing.assert_close(half, expected)
+    assert torch.equal(scanners[0] @ line, line)
+
+
+def test_rows_and_columns_are_scanned_and_a_kept_hand_keeps_its_sharpness():
+    augmentation = Augmentation(scan=6, hand_probability=0.5)
+    draws = handwriting.draw(4000, augmentation, torch.Generator().manual_seed(1))
+    kept = draws.scan.eq(0).all(dim=1)
+    assert kept.float().mean() == pytest.approx(0.5, abs=0.04)
+    dots = (draws.scan[~kept] - 1) // handwriting.PHASES
+    assert torch.equal(dots[:, 0], dots[:, 1]) and dots.min() == 6 and dots.max() == 20
+    images = torch.rand(4000, 1, 28, 28)
+    changed = handwriting.pen(images, draws)
+    assert torch.equal(changed[kept], images[kept])
+    one = int(torch.nonzero(~kept)[0])
+    rows, columns = handwriting._scanners(28)[draws.scan[one]]
+    torch.testing.assert_close(changed[one, 0], rows @ images[one, 0] @ columns.T)
