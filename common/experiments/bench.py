@@ -81,16 +81,18 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="cpu (the default) or cuda")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "bench.json", help="default: runs/bench.json")
     parser.add_argument("--beside", action="store_true", help="measure the default alone and beside other programs")
+    parser.add_argument("--course", action="store_true", help="how long the course takes with every lesson in full")
     parser.add_argument("--record", action="store_true", help="write it to sessions/S8 instead of --out")
     options = parser.parse_args(arguments)
     if options.repeats < 1:
         raise UserError(f"--repeats must be at least 1, not {options.repeats}.")
-    if options.beside:
-        from common.experiments import beside
+    if options.beside or options.course:
+        from common.experiments import beside, course_time
 
-        result = beside.compare()
-        print(beside.table(result))
-        write_atomically(beside.RECORDED if options.record else options.out, json.dumps(result, indent=1) + "\n")
+        what = beside if options.beside else course_time
+        result = what.compare()
+        print(what.table(result))
+        write_atomically(what.RECORDED if options.record else options.out, json.dumps(result, indent=1) + "\n")
         return
     if options.device == "cuda":
         from common.training import loops
