@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from common.experiments.roofline import IMAGES, machine
+from common.experiments.roofline import IMAGES
 from common.recipe import ROOT
 from common.system.errors import UserError
 
@@ -26,7 +26,7 @@ WAYS = {  # what a thread does that waits for another: variables of OpenMP's, an
     "as many threads as idle cores": ({}, True),
 }
 SITUATIONS = {"alone": (1, 0), "two at once": (2, 0), "three at once": (3, 0), "beside a busy program": (1, 1)}
-WARM_UP, SECONDS = 3.0, 8.0  # before counting, and of counting
+SECONDS = 6.0  # of counting the steps, after a third of it without
 
 
 def compare(steps: tuple[str, ...] = STEPS) -> dict:
@@ -39,13 +39,25 @@ def compare(steps: tuple[str, ...] = STEPS) -> dict:
                 found[step][way][situation] = seconds
                 said = f"{step}, {way}, {situation}: {statistics.fmean(seconds):.1f} s an epoch"
                 print(f"{'measured':<11}{said}", file=sys.stderr)
-    return {**machine("cpu"), "steps": found}
+    return {**machine(), "steps": found}
 
 
-def measure(step: str, variables: dict, follows: bool, trainings: int, busy: int) -> list[float]:
+def machine() -> dict:
+    """This machine, as the records describe it."""
+    import torch
+
+    from common import records
+
+    return records.machine(torch.device("cpu"))
+
+
+def measure(
+    step: str, variables: dict, follows: bool, trainings: int, busy: int, seconds: float = SECONDS
+) -> list[float]:
     """Seconds an epoch of each of so many trainings at once, beside so many programs that do nothing but work."""
     environment = {**{name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}, **variables}
-    command = [sys.executable, "-m", "common.experiments.beside", step, *(["--follow"] if follows else [])]
+    command = [sys.executable, "-m", "common.experiments.beside", step, f"--seconds={seconds}"]
+    command += ["--follow"] if follows else []
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": ROOT}
     started = [subprocess.Popen(command, env=environment, **pipes) for _ in range(trainings)]
     others = []
@@ -62,6 +74,14 @@ def measure(step: str, variables: dict, follows: bool, trainings: int, busy: int
         for process in [*others, *started]:
             process.kill()
             process.wait()
+
+
+def ratio(result: dict, step: str, word: str, follows: bool) -> float:
+    """How many times as long as alone an epoch takes in the situation with this word in its name."""
+    (situation,) = (name for name in SITUATIONS if word in name.split())
+    way = [name for name, (_, following) in WAYS.items() if following == follows][0]
+    found = result["steps"][step]
+    return statistics.fmean(found[way][situation]) / statistics.fmean(found["spinning"]["alone"])
 
 
 def table(result: dict) -> str:
@@ -81,14 +101,15 @@ def main() -> None:
     """One training: prints "ready", waits for a line, trains, and prints seconds an epoch."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("step")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="of counting; before it a third of it")
     parser.add_argument("--follow", action="store_true", help="use as many threads as cores are idle")
     options = parser.parse_args()
     train = _training(options.step, options.follow)
     print("ready", flush=True)
     sys.stdin.readline()
-    train(WARM_UP)
+    train(options.seconds / 3)
     started = time.perf_counter()
-    images = train(SECONDS)
+    images = train(options.seconds)
     print(IMAGES * (time.perf_counter() - started) / images)
 
 

@@ -1,8 +1,8 @@
 """How long the whole course takes, every lesson in full: `course.py bench --course`.
 
 A lesson that trains is measured by a part: some seconds of training and some of testing by its recorded recipe, as
-`course.py run` computes them, and of its teacher if it has one. From these follow its epochs. What a lesson does besides
-is measured whole: it is run once as it stands, with the recorded training.
+`course.py run` computes them, and of its teacher if it has one. From these follow its epochs. What a lesson does beside
+its training is measured whole: it is run once as it stands, with the recorded training.
 """
 
 import json
@@ -24,7 +24,7 @@ TEST_IMAGES = 10_000
 def compare() -> dict:
     """Minutes of each lesson: what is trained, its epochs, seconds an epoch, and the rest of the page."""
     from common import models
-    from common.experiments.roofline import machine
+    from common.experiments.beside import machine
     from common.lesson.notebooks import lessons
     from common.records import store
 
@@ -40,7 +40,7 @@ def compare() -> dict:
                 row["trainings"].append({"network": network, "epochs": epochs, **measured})
         found[lesson] = row
         print(f"{'measured':<11}{lesson}: {minutes(row):.1f} minutes", file=sys.stderr)
-    return {**machine("cpu"), "lessons": found}
+    return {**machine(), "lessons": found}
 
 
 def minutes(row: dict) -> float:

@@ -82,7 +82,7 @@ def networks() -> None:
 
 def ablation() -> None:
     """Block 4's recipe with one thing changed; nine looks at the images besides, by the weights of the first."""
-    sets = {name: pair for name, pair in load_sets().items() if name in ("mnist", "scikit-learn", "usps", "coarse")}
+    sets = {name: pair for name, pair in load_sets().items() if name in ("mnist", "scikit-learn", "coarse")}
     digits = data.load("mnist")
     for name, overrides in ABLATION.items():
         done = recorded().get("ablation", {}).get(name, {}).get("correct", [])

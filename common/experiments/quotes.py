@@ -6,7 +6,7 @@ import statistics
 from pathlib import Path
 
 from common import records
-from common.experiments import bench, frontier, time_to_accuracy
+from common.experiments import bench, beside, course_time, frontier, time_to_accuracy
 from common.lesson.notebooks import lessons
 from common.recipe import ROOT
 from common.records import comparison
@@ -17,19 +17,22 @@ from common.system.files import write_atomically
 # A number with its unit, directly followed by the query it answers in an HTML comment, which no renderer shows.
 QUOTED = re.compile(
     r"(?:\?|\d[\d,.]*)(?: %| points| minutes| seconds| times| MB)?"
-    r"<!--(?P<query>(?:bench (?:gpu |amx )?)?S\d[^>]*?|time_to_accuracy \w+)-->"
+    r"<!--(?P<query>(?:bench (?:gpu |amx )?|beside )?S\d[^>]*?|time_to_accuracy \w+|course minutes)-->"
 )
 
 
 def quote(query: str) -> str:
     """The number that a query names, as the texts print it. Raises UserError for a query that makes no sense.
 
-    A query takes one of three forms:
+    A query takes one of these forms:
 
     - `STEP [source] QUANTITY [at EPOCH]`, a quantity over the recorded seeds, such as `S7/block3 source mean at 13`.
       Without `source` the runs are held-out ones, without `at` the epoch is the last.
     - `bench [gpu | amx] STEP VARIANT QUANTITY`, of the recorded benchmark: `seconds`, `ratio`, `limit` or `memory` of a
       variant in `common.experiments.bench`. `amx` is a CPU with matrix units.
+    - `beside STEP SITUATION [spinning]`, how many times as long an epoch takes beside other programs: `alone`, `two` or
+      `three` trainings at once, or one beside a `busy` program. `spinning` is with threads that do not follow the load.
+    - `course minutes`, of the whole course with every lesson in full.
     - `time_to_accuracy QUANTITY`, of the recorded race to 99.40 %, as `time_to_accuracy.figures` names them.
 
     Quantities of a step whose names do not explain themselves: `wrong` is the mean number of mistakes in 10,000 images.
@@ -47,6 +50,13 @@ def quote(query: str) -> str:
 def _quoted(query: str) -> str:
     if query.startswith("time_to_accuracy "):
         return _raced(query.removeprefix("time_to_accuracy "))
+    if query == "course minutes":
+        result = json.loads(course_time.RECORDED.read_text(encoding="utf-8"))
+        return f"{sum(map(course_time.minutes, result['lessons'].values())):.0f} minutes"
+    shared = re.fullmatch(r"beside (S\d+/\w+) (\w+)( spinning)?", query)
+    if shared:
+        result = json.loads(beside.RECORDED.read_text(encoding="utf-8"))
+        return f"{beside.ratio(result, *shared.group(1, 2), follows=not shared[3]):.1f} times"
     timed = re.fullmatch(r"bench (gpu |amx )?(S\d+/\w+) (\w+) (\w+)", query)
     if timed:
         return _benchmarked(*timed.groups())

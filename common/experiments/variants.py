@@ -20,8 +20,8 @@ from common.data import loaders
 from common.experiments.bench import TrainingVariant
 from common.experiments.roofline import IMAGES
 from common.recipe import Options, Recipe
-from common.training import acceleration, loops
-from common.training.steps import make_forward_backward
+from common.training import acceleration, distillation, loops
+from common.training.steps import make_forward_backward, nll_loss
 
 
 def augmented_images_per_second(step: str, count: int, workers: int | None) -> float:
@@ -161,7 +161,10 @@ def trainer(model: nn.Module, recipe: Recipe, variant: TrainingVariant):
     layers = "chwn" if is_chwn else "library"
     forward = acceleration.forward(model, arithmetic(variant, network), compiled_for, layers)
     size = acceleration.micro_batch_size(model) if variant.micro_batches else None
-    training_step = make_forward_backward(forward, micro_batch_size=size)
+    loss = nll_loss
+    if recipe.teacher:  # an untrained one takes as long
+        loss = distillation.DistillationLoss(models.build(recipe.teacher), recipe, layers=layers)
+    training_step = make_forward_backward(forward, loss, size)
     if variant.cuda_graph:
         training_step = acceleration.CudaGraphStep(model, training_step, recipe.batch_size)
     if variant.read_each_batch:

@@ -14,8 +14,9 @@
 # 3. Check that the fast way trains the same network: exactly, to rounding, or within the spread over seeds.
 # 4. Check that the cost grows linearly with the images, and that memory does not grow with the epochs.
 # 5. Compute the physical limit from the network's arithmetic and traffic, and the machine's rates.
-# 6. See what becomes of the ladder on a GPU.
-# 7. Turn from the seconds of an epoch to what you wait for: a network that reads 99.40 %, started from nothing.
+# 6. See what other programs do to a training, and what a training can do about it.
+# 7. See what becomes of the ladder on a GPU.
+# 8. Turn from the seconds of an epoch to what you wait for: a network that reads 99.40 %, started from nothing.
 #
 # **What you'll learn**: why a data loader can cost more than a network, what an allocator does between two steps,
 # what a vector unit wants to find side by side in memory, bfloat16, compilation, CUDA graphs, the roofline bound, and
@@ -155,8 +156,7 @@ rungs = ablation.ablation_steps(
 # Three more things are on by default and do nothing for this network. Where a network has no such loops, its Dropout
 # layers draw their masks 16 bits at a time, while PyTorch draws them number by number. S5's network has no
 # BatchNorm, so its batches of 512 can be computed in *micro-batches* of 64 that stay in the processor's cache. And
-# the layout is channels-last in the networks that have no BatchNorm of few channels on a large map, like those of S5
-# and S7 block 1.
+# the layout is channels-last in the networks that have no BatchNorm of few channels on a large map, like S5's.
 
 # %%
 measured = ablation.measure_ablation(STEP, rungs, repeats, batches)
@@ -165,10 +165,9 @@ print(ablation.ablation_table(rungs, measured))
 # %% [markdown]
 # What compilers cost before the first step: the time of the first two batches. (The longest of the turns. What they
 # have once written, they keep on the disk for the next time, and where they have run before, as here, even the longest
-# shows a warm start. A cold one took PyTorch's compiler 27 seconds in bfloat16 and 17 in float32, and numba 22.) So
+# shows a warm start. A cold one took PyTorch's compiler 27 seconds in bfloat16 and 17 in float32, and numba 13.) So
 # both are for long runs. `--compile`, for networks without such loops, is used from 20,000 steps on in bfloat16 and from
-# 5,000 in float32, which win its time back; numba's loops from 800 on, which an epoch of block 3 has. That first epoch
-# does not win the 22 seconds back. The second one does, or that of the next run.
+# 5,000 in float32, which win its time back; numba's loops from 800 on, which an epoch of block 3 has.
 
 # %%
 for name in ("freed memory kept", "compiled", "batch last"):
@@ -368,6 +367,38 @@ megabytes = ", ".join("unknown" if value is None else f"{value:,.0f}" for value 
 print(f"{'measured':<11}{'peak memory after each of four epochs':<44}  {megabytes} MB")
 
 # %% [markdown]
+# ## Beside other programs
+#
+# All numbers so far are of a quiet machine. Yours has a browser, a call, a second notebook. What happens to two
+# trainings at once on two cores? Each should take about twice as long.
+#
+# It was five to seven times as long. The reason is how threads wait. Two threads share each loop, and whoever is done
+# first waits for the other. To wait, OpenMP's threads **spin**: they ask again and again whether the other is done,
+# which wakes faster than sleep. Now let another program take one of the two cores. The thread on the other core spins,
+# and keeps *its* core from everybody, for nothing. With two trainings, four threads spin for each other.
+#
+# There are settings for it. `OMP_WAIT_POLICY=PASSIVE` has threads sleep at once, and `GOMP_SPINCOUNT` says how long
+# they spin. Both help two trainings, and both slow down one that is alone, for it has some fifty such waits in a step.
+#
+# The course does something else. Several times a second a training asks the system how busy its cores are with other
+# work, and takes as many threads as cores are idle (`common/training/threads.py`, 90 lines). Beside another program
+# that is one thread, which waits for nobody. Alone it is both. Our loops compute each sum in one thread, in a fixed
+# order, so the weights stay the same to the bit, however often the number changes (`tests/training/test_threads.py`).
+#
+# Seconds an epoch, recorded, with the ratio to the training alone in brackets (`course.py bench --beside` measures it):
+
+# %%
+from common.experiments import beside, course_time
+
+print(beside.table(json.loads(beside.RECORDED.read_text(encoding="utf-8"))))
+
+# %% [markdown]
+# And what all of it comes to: the whole course, every lesson trained in full (`course.py bench --course`).
+
+# %%
+print(course_time.table(json.loads(course_time.RECORDED.read_text(encoding="utf-8"))))
+
+# %% [markdown]
 # ## On a GPU
 #
 # A GPU turns the question round. It has more arithmetic than this network knows what to do with, and what is slow is
@@ -528,9 +559,10 @@ for text, value, met in (
     print(f"{'recorded':<11}{text:<44}  {value}  {'met' if met else 'missed'}")
 
 # %% [markdown]
-# And the recorded benchmark of three networks. `course.py bench` measures it on your machine, in about four minutes:
-# "sources" is the bottom of the ladder, "float32" the lessons' loop with PyTorch's layers in float32, "default" what the
-# lessons do unasked, and "compiled" PyTorch's layers with `torch.compile`.
+# And the recorded benchmark. `course.py bench` measures it on your machine, in about eight minutes: "sources" is the
+# bottom of the ladder, "float32" the lessons' loop with PyTorch's layers in float32, "default" what the lessons do
+# unasked, and "compiled" PyTorch's layers with `torch.compile`. Where the sources' loop is not measured, the ratio is to
+# "float32". Block 4 and S6 step 4 are measured with their teacher.
 
 # %%
 recorded = json.loads(bench.RECORDED.read_text(encoding="utf-8"))

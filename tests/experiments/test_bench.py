@@ -8,7 +8,7 @@ import torch
 
 from common import models, records
 from common.data.loaders import InMemoryLoader
-from common.experiments import ablation, bench, quotes, roofline, variants
+from common.experiments import ablation, bench, beside, course_time, quotes, roofline, variants
 from common.experiments.bench import TrainingVariant
 from common.recipe import Augmentation, Recipe
 from common.system.errors import UserError
@@ -185,7 +185,8 @@ def test_the_quoted_numbers_are_those_of_the_recorded_table():
     line = next(line for line in bench.table(gpu).splitlines() if line.startswith("S7/block3, default")).split()
     quoted = [quotes.quote(f"bench gpu S7/block3 default {name}").split()[0] for name in ("seconds", "ratio")]
     assert quoted == [line[2], line[4]]
-    assert recorded["steps"].keys() == gpu["steps"].keys() == bench.BATCHES.keys()
+    assert recorded["steps"].keys() == bench.BATCHES.keys()
+    assert gpu["steps"].keys() == bench.BATCHES.keys() - set(bench.LAYERS_ALONE)
     assert all(len(runs) >= 3 for step in recorded["steps"].values() for runs in step["variants"].values())
 
 
@@ -202,3 +203,35 @@ def test_the_paired_runs_differ_in_their_arithmetic_or_device_alone():
     assert [run["seed"] for run in records.runs(float32)] == [run["seed"] for run in records.runs(bfloat16)]
     assert {run["precision"] for run in records.runs(bfloat16)} == {"bfloat16"}
     assert not any("precision" in run for run in records.runs(float32))  # from before there was a choice
+
+
+def test_a_training_beside_another_is_measured_while_both_train():
+    """Two short ones, in processes of their own: each says how long its epoch would take."""
+    found = beside.measure("S7/block3", {}, follows=True, trainings=2, busy=1, seconds=0.3)
+    assert len(found) == 2 and all(0.1 < seconds < 10_000 for seconds in found)
+
+
+def test_what_stands_in_brackets_is_the_ratio_to_the_training_alone():
+    found = {
+        "spinning": {
+            "alone": [10.0],
+            "two at once": [30.0, 50.0],
+            "three at once": [90.0],
+            "beside a busy program": [40],
+        },
+        "as many threads as idle cores": {"alone": [10.0], "two at once": [19.0, 21.0], "three at once": [30.0]},
+    }
+    result = {"steps": {"S7/block3": found}, "threads": 2, "machine": "a machine", "torch": "2"}
+    assert beside.ratio(result, "S7/block3", "two", follows=False) == 4
+    assert beside.ratio(result, "S7/block3", "two", follows=True) == 2
+    assert beside.ratio(result, "S7/block3", "busy", follows=False) == 4
+    found["as many threads as idle cores"]["beside a busy program"] = [15.0]
+    assert "20.0 (2.00)" in beside.table(result).splitlines()[2]
+
+
+def test_the_course_s_minutes_are_epochs_and_pages(monkeypatch):
+    monkeypatch.setattr(course_time, "SECONDS", 0.2)
+    training = {"epochs": 10, "train_seconds": 11.0, "test_seconds": 1.0}
+    assert course_time.minutes({"page_seconds": 60.0, "trainings": [training, training]}) == 5.0
+    measured = course_time.measure("S7/block3", "S7/block3", asks_teacher=False)
+    assert measured["train_seconds"] > 0 and measured["test_seconds"] > 0 and measured["layers"] == "chwn"
