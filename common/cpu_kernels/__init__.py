@@ -8,7 +8,7 @@ To be read in this order:
 - `chwn`: which networks can be computed so (`supports`), and a forward pass that does it (`ChwnForward`);
 - `autograd`, `layers`: a chain of layers as one operation that autograd can differentiate; each layer's arrays;
 - `convolution`, `depthwise`, `batchnorm`, `bn_activation`, `elementwise`, `pooling`: the loops; `registers`: the
-  innermost part of a convolution;
+  innermost part of a convolution; `winograd`: fewer products for wide 3x3 convolutions, in testing;
 - `compiler`, `precompile`: how numba compiles them, where the machine code is kept, and how many threads run it.
 
 `dropout` is nn.Dropout with faster masks, for networks of any kind. It needs no numba.

@@ -100,6 +100,83 @@ def dot_products(typing, rows, gradient, of, apart, maps, at, offsets, first, pl
     return types.void(*signature), generate
 
 
+@intrinsic
+def tile_to_factors(typing, maps, at, row, step, length, out, to, apart):
+    """B^T d B of 4x4 lines d to 16 lines: `common.cpu_kernels.winograd`.
+
+    Line (v, u) of `length` numbers, a multiple of LANES, begins at at + v * row + u * step of the flat maps, and line k
+    of the result at to + k * apart of the flat out.
+    """
+
+    def generate(context, builder, signature, values):
+        maps, out = (context.make_array(signature.args[i])(context, builder, values[i]).data for i in (0, 5))
+        at, row, step, length, to, apart = (values[i] for i in (1, 2, 3, 4, 6, 7))
+        places = [
+            builder.gep(maps, [_sum(builder, at, builder.mul(row, INT(v)), builder.mul(step, INT(u)))])
+            for v in range(4)
+            for u in range(4)
+        ]
+        results = [builder.gep(out, [_sum(builder, to, builder.mul(apart, INT(k)))]) for k in range(16)]
+
+        def four(a, b, c, d):
+            return builder.fsub(a, c), builder.fadd(b, c), builder.fsub(c, b), builder.fsub(b, d)
+
+        def compute(n, _):
+            lines = [_load(builder, builder.gep(place, [n])) for place in places]
+            columns = [four(*lines[u::4]) for u in range(4)]
+            for v in range(4):
+                for u, value in enumerate(four(*(column[v] for column in columns))):
+                    builder.store(value, _vector_at(builder, builder.gep(results[4 * v + u], [n]), 0), align=4)
+            return []
+
+        _loop(builder, length, LANES, [], compute)
+        return context.get_dummy_value()
+
+    return types.void(maps, at, row, step, length, out, to, apart), generate
+
+
+@intrinsic
+def tile_from_products(typing, products, at, apart, bias, channel, length, out, to, right, below):
+    """A^T m A + bias[channel] of 16 lines m to 2x2 lines: `common.cpu_kernels.winograd`.
+
+    Line k of `length` numbers, a multiple of LANES, begins at at + k * apart of the flat products. The lines of the
+    result begin at `to` of the flat out, `right` and `below` it; where one of these is 0, there is no such line.
+    """
+
+    def generate(context, builder, signature, values):
+        arrays = [context.make_array(signature.args[i])(context, builder, values[i]).data for i in (0, 3, 6)]
+        products, bias, out = arrays
+        at, apart, channel, length, to, right, below = (values[i] for i in (1, 2, 4, 5, 7, 8, 9))
+        places = [builder.gep(products, [_sum(builder, at, builder.mul(apart, INT(k)))]) for k in range(16)]
+        moves = [(), (right,), (below,), (right, below)]
+        results = [builder.gep(out, [_sum(builder, to, *move)]) for move in moves]
+        added = _splat(builder, _at(builder, bias, channel, 0))
+
+        def two(a, b, c, d):
+            return builder.fadd(builder.fadd(a, b), c), builder.fsub(builder.fsub(b, c), d)
+
+        def compute(n, _):
+            lines = [_load(builder, builder.gep(place, [n])) for place in places]
+            columns = [two(*lines[u::4]) for u in range(4)]
+            sums = [value for v in range(2) for value in two(*(column[v] for column in columns))]
+            for value, place in reversed(list(zip(sums, results, strict=True))):  # the one that is there comes last
+                value = builder.fadd(value, added)
+                builder.store(value, _vector_at(builder, builder.gep(place, [n]), 0), align=4)
+            return []
+
+        _loop(builder, length, LANES, [], compute)
+        return context.get_dummy_value()
+
+    return types.void(products, at, apart, bias, channel, length, out, to, right, below), generate
+
+
+def _sum(builder, *numbers):
+    total = numbers[0]
+    for number in numbers[1:]:
+        total = builder.add(total, number)
+    return total
+
+
 def _loop(builder, length, stride: int, sums: list, step) -> list:
     """What `step` makes of the sums, called for 0, stride, ... below length, at least once."""
     before, inside, behind = builder.block, builder.append_basic_block(), builder.append_basic_block()

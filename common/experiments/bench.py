@@ -22,19 +22,25 @@ from common.system.files import write_atomically
 RECORDED = ROOT / "sessions" / "S8" / "bench.json"  # the measurement that the texts quote
 RECORDED_GPU = RECORDED.with_name("bench_gpu.json")
 RECORDED_AMX = RECORDED.with_name("bench_amx.json")  # of a CPU with matrix units; older than the layers in CHWN layout
+RECORDED_LAYERS = RECORDED.with_name("bench_layers.json")
 GPU_TIMES = 5  # as many batches on a GPU
 BATCHES = {  # how many are timed: a few seconds' worth
     "S5/step1_first_network": 4,
     "S6/part2_step3_global_pooling": 40,
     "S7/block3": 80,
+}
+LAYERS = {  # the networks whose layers alone are compared, PyTorch's and ours, with our loader and with their teacher
     "S6/part2_step1_dense_head": 40,
     "S6/part2_step2_strided": 60,
+    "S6/part2_step3_global_pooling": 40,
     "S6/part2_step4_under_20k": 40,
     "S7/block1": 60,
+    "S7/block3": 80,
     "S7/block4": 60,
     "S8/step2_frontier": 80,
+    "S8/frontier_1196": 120,
+    "S10/step2_other_writers": 80,
 }
-LAYERS_ALONE = tuple(BATCHES)[3:]  # of these PyTorch's layers and ours are compared, by our loader
 
 
 @dataclass(frozen=True)
@@ -87,12 +93,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=3, help="measurements of each variant (default: 3)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="cpu (the default) or cuda")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "bench.json", help="default: runs/bench.json")
+    parser.add_argument("--layers", action="store_true", help="PyTorch's layers against ours, on a CPU")
     parser.add_argument("--beside", action="store_true", help="measure the default alone and beside other programs")
     parser.add_argument("--course", action="store_true", help="how long the course takes with every lesson in full")
     parser.add_argument("--record", action="store_true", help="write it to sessions/S8 instead of --out")
     options = parser.parse_args(arguments)
     if options.repeats < 1:
         raise UserError(f"--repeats must be at least 1, not {options.repeats}.")
+    if options.layers and options.device == "cuda":
+        raise UserError("--layers compares layers that train on a CPU; leave --device out.")
     if options.beside or options.course:
         from common.experiments import beside, course_time
 
@@ -105,18 +114,17 @@ def main(arguments: list[str] | None = None) -> None:
         from common.training import loops
 
         loops.choose_device("cuda")  # or one sentence, before anything is measured
-    result = compare(options.repeats, options.device)
+    result = compare(options.repeats, options.device, options.layers)
     print(table(result))
-    recorded = RECORDED if options.device == "cpu" else RECORDED_GPU
+    recorded = RECORDED_LAYERS if options.layers else RECORDED if options.device == "cpu" else RECORDED_GPU
     write_atomically(recorded if options.record else options.out, json.dumps(result, indent=1) + "\n")
 
 
-def compare(repeats: int, device: str = "cpu") -> dict:
-    """Every step's variants in turn, `repeats` times, and what the machine can do at best."""
+def compare(repeats: int, device: str = "cpu", layers: bool = False) -> dict:
+    """Every step's variants in turn, `repeats` times, and what the machine can do at best; or the `layers` alone."""
     steps = {}
-    for step, batches in BATCHES.items():
-        if not (variants := variants_of(step, device)):
-            continue
+    for step, batches in (LAYERS if layers else BATCHES).items():
+        variants = {name: VARIANTS[name] for name in ("float32", "default")} if layers else variants_of(step, device)
         runs = {name: [] for name in variants}
         for _ in range(repeats):
             for name, variant in variants.items():
@@ -132,8 +140,6 @@ def variants_of(step: str, device: str) -> dict[str, TrainingVariant]:
 
     A compiler's start takes longer than all other measurements of a step.
     """
-    if step in LAYERS_ALONE:
-        return {name: VARIANTS[name] for name in ("float32", "default")} if device == "cpu" else {}
     if step.startswith("S7"):
         return VARIANTS if device == "cpu" else GPU_VARIANTS
     if device == "cpu":

@@ -18,7 +18,7 @@ from common.recipe import ROOT
 from common.system.errors import UserError
 
 RECORDED = ROOT / "sessions/S8/bench_beside.json"
-STEPS = ("S7/block3", "S7/block1", "S5/step1_first_network")
+STEPS = ("S7/block3", "S7/block1")
 WAYS = {  # what a thread does that waits for another: variables of OpenMP's, and whether the threads follow the load
     "spinning": ({}, False),
     "GOMP_SPINCOUNT=1000": ({"GOMP_SPINCOUNT": "1000"}, False),

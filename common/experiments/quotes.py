@@ -17,7 +17,7 @@ from common.system.files import write_atomically
 # A number with its unit, directly followed by the query it answers in an HTML comment, which no renderer shows.
 QUOTED = re.compile(
     r"(?:\?|\d[\d,.]*)(?: %| points| minutes| seconds| times| MB)?"
-    r"<!--(?P<query>(?:bench (?:gpu |amx )?|beside )?S\d[^>]*?|time_to_accuracy \w+|course minutes)-->"
+    r"<!--(?P<query>(?:bench (?:gpu |amx |layers )?|beside )?S\d[^>]*?|time_to_accuracy \w+|course minutes)-->"
 )
 
 
@@ -28,8 +28,9 @@ def quote(query: str) -> str:
 
     - `STEP [source] QUANTITY [at EPOCH]`, a quantity over the recorded seeds, such as `S7/block3 source mean at 13`.
       Without `source` the runs are held-out ones, without `at` the epoch is the last.
-    - `bench [gpu | amx] STEP VARIANT QUANTITY`, of the recorded benchmark: `seconds`, `ratio`, `limit` or `memory` of a
+    - `bench [gpu | amx | layers] STEP VARIANT QUANTITY`, of the recorded benchmark: `seconds`, `ratio`, `limit` or `memory` of a
       variant in `common.experiments.bench`. `amx` is a CPU with matrix units.
+      `layers` compares PyTorch's layers (`float32`) with ours (`default`), and its ratio is to these.
     - `beside STEP SITUATION [spinning]`, how many times as long an epoch takes beside other programs: `alone`, `two` or
       `three` trainings at once, or one beside a `busy` program. `spinning` is with threads that do not follow the load.
     - `course minutes`, of the whole course with every lesson in full.
@@ -57,7 +58,7 @@ def _quoted(query: str) -> str:
     if shared:
         result = json.loads(beside.RECORDED.read_text(encoding="utf-8"))
         return f"{beside.ratio(result, *shared.group(1, 2), follows=not shared[3]):.1f} times"
-    timed = re.fullmatch(r"bench (gpu |amx )?(S\d+/\w+) (\w+) (\w+)", query)
+    timed = re.fullmatch(r"bench (gpu |amx |layers )?(S\d+/\w+) (\w+) (\w+)", query)
     if timed:
         return _benchmarked(*timed.groups())
     found = re.fullmatch(r"(S\d+/\w+)( source)? (\w+)(?: at (\d+))?", query)
@@ -95,7 +96,12 @@ def _quoted(query: str) -> str:
 
 def _benchmarked(which: str | None, step: str, variant: str, quantity: str) -> str:
     forms = {"seconds": "{} seconds", "ratio": "{:.1f} times", "limit": "{:.0f} %", "memory": "{:,.0f} MB"}
-    path = {None: bench.RECORDED, "gpu ": bench.RECORDED_GPU, "amx ": bench.RECORDED_AMX}[which]
+    path = {
+        None: bench.RECORDED,
+        "gpu ": bench.RECORDED_GPU,
+        "amx ": bench.RECORDED_AMX,
+        "layers ": bench.RECORDED_LAYERS,
+    }[which]
     result = json.loads(path.read_text(encoding="utf-8"))
     if variant not in result["steps"].get(step, {}).get("variants", {}) or quantity not in forms:
         raise UserError(f"The recorded benchmark has no number {quantity!r} of {variant!r} for the step {step}.")

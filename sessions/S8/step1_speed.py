@@ -559,14 +559,21 @@ for text, value, met in (
     print(f"{'recorded':<11}{text:<44}  {value}  {'met' if met else 'missed'}")
 
 # %% [markdown]
-# And the recorded benchmark. `course.py bench` measures it on your machine, in about eight minutes: "sources" is the
-# bottom of the ladder, "float32" the lessons' loop with PyTorch's layers in float32, "default" what the lessons do
-# unasked, and "compiled" PyTorch's layers with `torch.compile`. Where the sources' loop is not measured, the ratio is to
-# "float32". Block 4 and S6 step 4 are measured with their teacher.
+# And the recorded benchmark of three networks. `course.py bench` measures it on your machine, in about four minutes:
+# "sources" is the bottom of the ladder, "float32" the lessons' loop with PyTorch's layers in float32, "default" what the
+# lessons do unasked, and "compiled" PyTorch's layers with `torch.compile`.
 
 # %%
 recorded = json.loads(bench.RECORDED.read_text(encoding="utf-8"))
 print(bench.table(recorded))
+
+# %% [markdown]
+# And a later record, of another machine: PyTorch's layers ("float32") against ours ("default") for every kind of
+# network that our loops compute, with the same loader. Block 4 and S6 step 4 are timed with their teacher
+# (`course.py bench --layers`).
+
+# %%
+print(bench.table(json.loads(bench.RECORDED_LAYERS.read_text(encoding="utf-8"))))
 
 # %% [markdown]
 # ## Analysis
