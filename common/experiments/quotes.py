@@ -28,9 +28,9 @@ def quote(query: str) -> str:
 
     - `STEP [source] QUANTITY [at EPOCH]`, a quantity over the recorded seeds, such as `S7/block3 source mean at 13`.
       Without `source` the runs are held-out ones, without `at` the epoch is the last.
-    - `bench [gpu | amx | layers] STEP VARIANT QUANTITY`, of the recorded benchmark: `seconds`, `ratio`, `limit` or `memory` of a
-      variant in `common.experiments.bench`. `amx` is a CPU with matrix units.
-      `layers` compares PyTorch's layers (`float32`) with ours (`default`), and its ratio is to these.
+    - `bench [gpu | amx | layers] STEP VARIANT QUANTITY`, of a recorded benchmark: `seconds`, `ratio`, `limit` or
+      `memory` of a variant in `common.experiments.bench`. `amx` is a CPU with matrix units. `layers` compares PyTorch's
+      layers (`float32`) with ours (`default`), and its ratio is to these.
     - `beside STEP SITUATION [spinning]`, how many times as long an epoch takes beside other programs: `alone`, `two` or
       `three` trainings at once, or one beside a `busy` program. `spinning` is with threads that do not follow the load.
     - `course minutes`, of the whole course with every lesson in full.
