@@ -12,8 +12,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchvision import transforms
-from torchvision.transforms import InterpolationMode
 
 from common.data import handwriting
 from common.data.augmentation import affine_resample, central_crop, draw, inverse_matrix, is_affine
@@ -68,8 +66,11 @@ def normalise(images: Tensor) -> Tensor:
     return images.unsqueeze(1).float().div_(255).sub_(MEAN).div_(STD)
 
 
-def image_transform(augmentation: Augmentation, side: int) -> transforms.Compose:
+def image_transform(augmentation: Augmentation, side: int):
     """The sources' chain of torchvision transforms, from a PIL image to a normalised tensor [1, side, side]."""
+    from torchvision import transforms  # here, since it takes over a second to import, and few need it
+    from torchvision.transforms import InterpolationMode
+
     mode, shift, shear = InterpolationMode(augmentation.interpolation), augmentation.translation, augmentation.shear
     steps = []
     if handwriting.changes(augmentation):

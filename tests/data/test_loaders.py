@@ -1,6 +1,8 @@
 """The two loaders against each other, against torchvision and PIL, and against values worked out by hand."""
 
 import math
+import subprocess
+import sys
 from itertools import pairwise
 
 import numpy as np
@@ -14,7 +16,7 @@ from torchvision import transforms
 from common.data import loaders
 from common.data.augmentation import central_crop, draw, warp
 from common.data.loaders import MEAN, STD, InMemoryLoader, classic_loader
-from common.recipe import Augmentation
+from common.recipe import ROOT, Augmentation
 
 SOURCES = Augmentation(rotation=15, crop_probability=0.3)
 EVERYTHING = Augmentation(rotation=20, translation=0.1, scale=(0.8, 1.2), shear=15, crop_probability=0.3)
@@ -424,3 +426,13 @@ def test_numpy_arrays_that_no_tensor_can_share_are_copied(digits, make, recwarn)
 def test_what_is_no_array_of_numbers_gets_one_sentence(digits, make, labels):
     with pytest.raises(ValueError, match=r"^Labels must be numbers in a tensor or a NumPy array, not a \w+\.$"):
         make(digits, labels, 16)
+
+
+def test_what_a_lesson_imports_first_leaves_out_what_few_need():
+    """torchvision's transforms and scikit-image take two seconds to import, more than all the rest."""
+    code = (
+        "import sys\nfrom common import data, models, records, training\nfrom common.lesson import Exercises, plots\n"
+        "print([name for name in ('torchvision', 'skimage', 'numba', 'sklearn') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

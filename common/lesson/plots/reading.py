@@ -1,12 +1,18 @@
 """A page of handwritten digits: each step from the photo to what the network sees, and what it reads."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from common.data.images import PreparedDigit
 from common.lesson.plots.images import percent
 from common.lesson.plots.style import plt
+
+if TYPE_CHECKING:  # scikit-image takes half a second to import
+    from common.data.images import PreparedDigit
 
 
 def preparation(digits: list[PreparedDigit], probabilities: Tensor, title: str = "") -> Figure:
