@@ -18,9 +18,12 @@ from common.cpu_kernels.convolution import (
     backward_weights,
     convolve,
     convolve_lines,
+    dilate,
     forward_weights,
     lines_of,
     padded_line,
+    strided_input_gradient,
+    strided_lines,
     tasks,
     weight_gradient,
     weight_gradient_of_lines,
@@ -33,31 +36,35 @@ FAR = 10.0  # standard deviations from 0 to the mean; from there on, sums of squ
 
 
 @compiled
-def conv_relu_bn_forward(maps, weight, bias, norm, settings, seed, padding, normalised, out, statistics):
+def conv_relu_bn_forward(maps, weight, bias, norm, settings, seed, stride, padding, normalised, out, statistics):
     """Convolution, ReLU, Dropout, BatchNorm and Dropout2d of maps as `convolve` takes them, to `out` [O, H, W, N].
 
-    `out` has `padding` zeros more on each side of its maps. `norm` is BatchNorm's weight, bias, running mean, running
-    variance [O] and count of batches. `normalised` [O, H, W, N] gets what BatchNorm normalises, and `statistics` its
-    statistics; the backward pass needs both.
+    The convolution has that `stride`. `out` has `padding` zeros more on each side of its maps. `norm` is BatchNorm's
+    weight, bias, running mean, running variance [O] and count of batches. `normalised` [O, H, W, N] gets what BatchNorm
+    normalises, and `statistics` its statistics; the backward pass needs both.
     """
     sums = np.empty((2, normalised.shape[0], normalised.shape[1]))
-    conv_relu_dropout(maps, forward_weights(weight), bias, weight.shape[2], settings[2], seed[0], normalised, sums)
+    weights, size = forward_weights(weight), weight.shape[2]
+    conv_relu_dropout(maps, weights, bias, size, stride, settings[2], seed[0], normalised, sums)
     normalise(normalised, sums, norm, settings, seed[0], padding, out, statistics)
     norm[4][()] += 1
 
 
 @compiled_parallel
-def conv_relu_dropout(maps, weights, bias, size, dropped, seed, out, sums):
-    """`convolve`, ReLU and Dropout; the sum of each line's values and of their squares to `sums` (float64 [2, O, H]).
+def conv_relu_dropout(maps, weights, bias, size, stride, dropped, seed, out, sums):
+    """The convolution, ReLU and Dropout; the sums of each line's values and of their squares to `sums`.
 
-    Each line is in the nearest cache when ReLU and Dropout follow on the convolution.
+    These are float64 [2, O, H].     Each line is in the nearest cache when ReLU and Dropout follow on the convolution.
     """
     outputs, height = out.shape[:2]
     offsets = window(maps.shape, size)
     threshold, scale = threshold_of(dropped), np.float32(1 / (1 - dropped))
     for task in prange(tasks(outputs, height)):
         channel, rows, y = lines_of(task, outputs, height)
-        convolve_lines(maps, offsets, weights, bias, channel, rows, y, out)
+        if stride == 1:
+            convolve_lines(maps, offsets, weights, bias, channel, rows, y, out)
+        else:
+            strided_lines(maps, offsets, weights, bias, channel, rows, y, stride, out)
         for c in range(channel, channel + rows):
             line = out[c, y].reshape(-1)
             if dropped:
@@ -148,20 +155,38 @@ def _scale_and_shift(line, scale, shift, out):
 
 @compiled
 def conv_relu_bn_backward(
-    grad_output, maps, weight, normalised, norm_weight, settings, seed, statistics, padding, results, of_channels
+    grad_output,
+    maps,
+    weight,
+    normalised,
+    norm_weight,
+    settings,
+    seed,
+    statistics,
+    stride,
+    padding,
+    results,
+    of_channels,
 ):
     """From the gradient [O, H, W, N] of what `conv_relu_bn_forward` gave, those of all it had.
 
     To `results`: the gradient before the ReLU, with `padding` zeros on each side (without, it goes to where
-    `grad_output` is); that of the maps as they were without their padding, unless the array is empty; the weight's. To
-    `of_channels`, [O] each: the gradients of BatchNorm's weight and bias, and of the convolution's bias.
+    `grad_output` is; with a stride it is dilated); that of the maps as they were without their padding, unless the
+    array is empty; the weight's. To `of_channels`, [O] each: the gradients of BatchNorm's weight and bias, and of the
+    convolution's bias.
     """
     grad_convolved, grad_input, grad_weight = results
     sums = np.empty((3, len(normalised)))
     norm = norm_weight, settings, seed[0], statistics
-    if grad_input.size:
+    if stride > 1:
+        normalise_backward(grad_output, normalised, norm, 0, grad_output, sums)
+        dilate(grad_output, stride, padding, grad_convolved)
+        weight_gradient(maps, grad_convolved, padding, stride, grad_weight)
+        if grad_input.size:
+            strided_input_gradient(grad_convolved, backward_weights(weight), stride, padding, grad_input)
+    elif grad_input.size:
         normalise_backward(grad_output, normalised, norm, padding, grad_convolved, sums)
-        weight_gradient(maps, grad_convolved, padding, grad_weight)
+        weight_gradient(maps, grad_convolved, padding, 1, grad_weight)
         zeros = np.zeros(weight.shape[1], np.float32)
         convolve(grad_convolved, backward_weights(weight), zeros, weight.shape[2], grad_input)
     else:

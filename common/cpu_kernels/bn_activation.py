@@ -23,6 +23,7 @@ from common.cpu_kernels.convolution import (
     forward_weights,
     lines_of,
     padded_line,
+    strided_lines,
     tasks,
     weight_gradient,
     window,
@@ -157,10 +158,10 @@ def exp(x):
 
 
 @compiled_parallel
-def conv_bn_testing(maps, weight, bias, norm, settings, before, after, padding, convolved, out):
+def conv_bn_testing(maps, weight, bias, norm, settings, stride, before, after, padding, convolved, out):
     """The same in evaluation mode: BatchNorm by its running statistics, and an activation before and after it.
 
-    Each line is in the nearest cache all the way; `convolved` is room for it.
+    The convolution has that `stride`.     Each line is in the nearest cache all the way; `convolved` is room for it.
     """
     weight_of_norm, shifts, running_mean, running_variance, _ = norm
     outputs, height = convolved.shape[:2]
@@ -168,7 +169,10 @@ def conv_bn_testing(maps, weight, bias, norm, settings, before, after, padding, 
     offsets = window(maps.shape, size)
     for task in prange(tasks(outputs, height)):
         channel, rows, y = lines_of(task, outputs, height)
-        convolve_lines(maps, offsets, weights, bias, channel, rows, y, convolved)
+        if stride == 1:
+            convolve_lines(maps, offsets, weights, bias, channel, rows, y, convolved)
+        else:
+            strided_lines(maps, offsets, weights, bias, channel, rows, y, stride, convolved)
         for c in range(channel, channel + rows):
             scale = np.float32(weight_of_norm[c] / np.sqrt(running_variance[c] + settings[1]))
             shift = np.float32(shifts[c] - running_mean[c] * scale)
@@ -178,7 +182,7 @@ def conv_bn_testing(maps, weight, bias, norm, settings, before, after, padding, 
 
 
 @compiled
-def winograd_bn_testing(maps, weight, bias, norm, settings, before, after, padding, convolved, out):
+def winograd_bn_testing(maps, weight, bias, norm, settings, _stride, before, after, padding, convolved, out):
     """The same by `common.cpu_kernels.winograd`, for a 3x3 convolution for which it pays."""
     convolve_winograd(maps, kernel_factors(weight), bias, convolved)
     _normalise_by_running(convolved, norm, settings, before, after, padding, out)
@@ -198,7 +202,7 @@ def _normalise_by_running(maps, norm, settings, before, after, padding, out):
 
 
 @compiled_parallel
-def depthwise_bn_testing(maps, weight, bias, norm, settings, before, after, padding, convolved, out):
+def depthwise_bn_testing(maps, weight, bias, norm, settings, _stride, before, after, padding, convolved, out):
     """The same with a depthwise convolution; nothing comes before BatchNorm."""
     weight_of_norm, shifts, running_mean, running_variance, _ = norm
     channels, height, _, _ = convolved.shape
@@ -233,7 +237,7 @@ def conv_bn_backward(grad_output, maps, weight, convolved, norm, settings, activ
     _normalise_backward(
         grad_output, convolved, norm, settings, activation, statistics, padding, grad_convolved, of_channels
     )
-    weight_gradient(maps, grad_convolved, padding, grad_weight)
+    weight_gradient(maps, grad_convolved, padding, 1, grad_weight)
     if grad_input.size:
         zeros = np.zeros(weight.shape[1], np.float32)
         convolve(grad_convolved, backward_weights(weight), zeros, weight.shape[2], grad_input)

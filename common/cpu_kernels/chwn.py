@@ -32,7 +32,8 @@ def supports(model: nn.Module) -> bool:
         for index, layer in enumerate(layers):
             if _is_convolution(layer):
                 length = _block_length(layers[index:])
-                known |= set(layers[index : index + length])
+                if length > 1 or layer.stride == (1, 1):
+                    known |= set(layers[index : index + length])
             elif type(layer) is Dropout or (type(layer) is nn.BatchNorm2d and _is_batch_norm(layer)):
                 known.add(layer)
     slow = {layer for layer in model.modules() if isinstance(layer, (nn.Conv2d, nn.BatchNorm2d, Dropout, nn.SiLU))}
@@ -175,7 +176,7 @@ def _state(layer: nn.Module, training: bool) -> tuple:
     ready = kind in IS_READY and _is_plain(layer) and layer.training == training and IS_READY[kind](layer)
     kind = kind if ready else None
     if kind is nn.Conv2d:
-        return layer, kind, training, layer.padding, layer.groups, layer._parameters["weight"].shape
+        return layer, kind, training, layer.padding, layer.stride, layer.groups, layer._parameters["weight"].shape
     return layer, kind, training, layer.kernel_size if kind is nn.AvgPool2d else None
 
 
@@ -229,6 +230,8 @@ def _chwn_layer(block: list[nn.Module], kind: type | None, training: bool):
         return chwn_layers.BatchNorm(first, training)
     if kind is not nn.Conv2d:
         return None
+    if not rest and first.stride != (1, 1):
+        return None
     if not rest:
         return (chwn_layers.DepthwiseConvolution if _is_depthwise(first) else chwn_layers.Convolution)(first)
     norm = next(layer for layer in rest if isinstance(layer, nn.BatchNorm2d))
@@ -245,11 +248,11 @@ def _chwn_layer(block: list[nn.Module], kind: type | None, training: bool):
 def _block_length(layers: list[nn.Module], kinds: list | None = None) -> int:
     """How many layers make one with the convolution that they begin with; 1 if they make none.
 
-    What may follow is BatchNorm2d[, SiLU or ReLU], or, unless the convolution is depthwise, ReLU[, Dropout],
+    What may follow is BatchNorm2d[, SiLU or ReLU], unless it has a stride, or, unless it is depthwise, ReLU[, Dropout],
     BatchNorm2d[, Dropout2d]. `kinds` are the layers' types, or None for those that the loops cannot compute now.
     """
     kinds = kinds or [type(layer) for layer in layers]
-    if kinds[1:2] == [nn.BatchNorm2d] and _is_batch_norm(layers[1]):
+    if kinds[1:2] == [nn.BatchNorm2d] and _is_batch_norm(layers[1]) and layers[0].stride == (1, 1):
         return 3 if kinds[2:3] == [nn.SiLU] or kinds[2:3] == [nn.ReLU] else 2
     if _is_depthwise(layers[0]):
         return 1
@@ -263,10 +266,15 @@ def _block_length(layers: list[nn.Module], kinds: list | None = None) -> int:
 
 
 def _is_convolution(layer: nn.Module) -> bool:
-    """Whether it is, at every pixel, a 3x3 or a 1x1 convolution from all channels to all, or a depthwise one."""
-    if type(layer) is not nn.Conv2d or (layer.stride, layer.dilation) != ((1, 1), (1, 1)):
+    """Whether it is a 3x3 or a 1x1 convolution from all channels to all, or a depthwise one.
+
+    At every pixel; a 3x3 one from all channels to all may also take every second.
+    """
+    if type(layer) is not nn.Conv2d or layer.dilation != (1, 1):
         return False
     is_3x3 = layer.kernel_size == (3, 3) and layer.padding in ((0, 0), (1, 1)) and layer.padding_mode == "zeros"
+    if layer.stride != (1, 1):
+        return is_3x3 and layer.stride == (2, 2) and layer.groups == 1
     return is_3x3 and (layer.groups == 1 or _is_depthwise(layer)) or _is_1x1(layer)
 
 

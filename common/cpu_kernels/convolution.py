@@ -68,6 +68,75 @@ def convolve_lines(maps, offsets, weights, bias, channel, rows, y, out):
 
 
 @compiled
+def strided_lines(maps, offsets, weights, bias, channel, rows, y, stride, out):
+    """`convolve_lines` for a convolution that goes `stride` places at a time: with 2, every second.
+
+    Only the images of one place lie side by side then.
+    """
+    _, height, width, batch = out.shape
+    flat_maps, flat_out, apart = maps.reshape(-1), out.reshape(-1), height * width * batch
+    for x in range(width):
+        place, first = (y * maps.shape[2] + x) * stride * batch, ((channel * height + y) * width + x) * batch
+        if batch < AT_ONCE:
+            for c in range(rows):
+                values = flat_out[first + c * apart : first + c * apart + batch]
+                for n in range(batch):
+                    values[n] = bias[channel + c]
+                for k in range(len(offsets)):
+                    weight, there = weights[k, channel + c], flat_maps[place + offsets[k] :]
+                    for n in range(batch):
+                        values[n] += weight * there[n]
+            continue
+        for start in range(0, batch, AT_ONCE):
+            n = min(start, batch - AT_ONCE)
+            at, to = place + n, first + n
+            if rows == 5:
+                weighted_sums(5, flat_maps, at, offsets, weights, bias, channel, flat_out, to, apart)
+            elif rows == 4:
+                weighted_sums(4, flat_maps, at, offsets, weights, bias, channel, flat_out, to, apart)
+            else:
+                weighted_sums(1, flat_maps, at, offsets, weights, bias, channel, flat_out, to, apart)
+
+
+@compiled_parallel
+def dilate(maps, stride, padding, out):
+    """Maps [C, H, W, N] to every `stride`-th place of each side of `out`, from `padding` on; the rest is left as it is.
+
+    With zeros there, a strided convolution's gradient becomes that of one that takes every place.
+    """
+    channels, height, width, batch = maps.shape
+    for line in prange(channels * height):
+        c, y = line // height, line % height
+        for x in range(width):
+            for n in range(batch):
+                out[c, padding + y * stride, padding + x * stride, n] = maps[c, y, x, n]
+
+
+@compiled_parallel
+def strided_input_gradient(dilated, weights, stride, padding, out):
+    """The gradient of the maps, from `dilate`'s, with `padding` zeros around it, and `backward_weights`, to `out`.
+
+    Of the three rows that a kernel sees, those that hold only zeros are left out.
+    """
+    outputs, height = out.shape[:2]
+    places = window(dilated.shape, 3)
+    bias = np.zeros(outputs, np.float32)
+    for task in prange(tasks(outputs, height)):
+        channel, rows, y = lines_of(task, outputs, height)
+        count, chosen = 0, np.empty(len(places), np.intp)
+        for k in range(len(places)):
+            if (y + k // 3 % 3 - padding) % stride == 0:
+                chosen[count] = k
+                count += 1
+        offsets, kernels = np.empty(count, np.intp), np.empty((count, outputs), np.float32)
+        for k in range(count):
+            offsets[k] = places[chosen[k]]
+            for o in range(outputs):
+                kernels[k, o] = weights[chosen[k], o]
+        convolve_lines(dilated, offsets, kernels, bias, channel, rows, y, out)
+
+
+@compiled
 def short_lines(flat_maps, line, offsets, weights, bias, channel, rows, y, out):
     """The same as a plain loop: for each output map, one of the window's places after the other."""
     for c in range(channel, channel + rows):
@@ -120,19 +189,20 @@ def backward_weights(weight):
 
 
 @compiled_parallel
-def weight_gradient(maps, grad_output, padding, grad_weight):
-    """The gradient of `convolve`'s weight, to `grad_weight` [O, I, size, size].
+def weight_gradient(maps, grad_output, padding, stride, grad_weight):
+    """The gradient of a convolution's weight, to `grad_weight` [O, I, size, size].
 
     Maps are [I, H + size - 1, W + size - 1, N]; `grad_output`, [O, H, W, N], has `padding` more values on each side.
-    Each row is a task; what the rows give is added up in their order.
+    With a stride it is `dilate`'s, and only every `stride`-th row is looked at. Each is a task; what they give is added
+    up in their order.
     """
     outputs, high, wide, batch = grad_output.shape
-    height, width = high - 2 * padding, wide - 2 * padding
+    height, width = (high - 2 * padding + stride - 1) // stride, wide - 2 * padding
     flat_maps, flat_gradient, total = maps.reshape(-1), grad_output.reshape(-1), grad_weight.reshape(-1)
     offsets = window(maps.shape, grad_weight.shape[2])
     parts = np.empty((height, len(total)), np.float32)
     for y in prange(height):
-        of, at = (y + padding) * wide * batch + padding * batch, y * maps.shape[2] * batch
+        of, at = ((y * stride + padding) * wide + padding) * batch, y * stride * maps.shape[2] * batch
         weight_gradient_of_lines(
             flat_gradient, of, high * wide * batch, flat_maps, at, offsets, width * batch, outputs, parts[y]
         )
@@ -186,7 +256,7 @@ def conv_backward(grad_output, maps, weight, padding, padded, grad_input, grad_w
     their padding, and has no lines where it is not wanted.
     """
     pad(grad_output, padding, padded, grad_bias)
-    weight_gradient(maps, padded, padding, grad_weight)
+    weight_gradient(maps, padded, padding, 1, grad_weight)
     if grad_input.size:
         zeros = np.zeros(weight.shape[1], np.float32)
         convolve(padded, backward_weights(weight), zeros, weight.shape[2], grad_input)

@@ -40,6 +40,7 @@ class Convolution(Layer):
 
     def __init__(self, module: nn.Conv2d):
         self.module, self.padding, self.size = module, module.padding[0], module.kernel_size[0]
+        self.stride = module.stride[0]
 
     def parameters(self) -> list[Tensor]:
         """The weight, and a bias if there is one."""
@@ -49,7 +50,7 @@ class Convolution(Layer):
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
         """See `Layer`."""
         weight, _ = self._weight_and_bias()
-        height, width = (length + 2 * self.padding - self.size + 1 for length in shape[1:3])
+        height, width = (self._places(length + 2 * self.padding) for length in shape[1:3])
         fits = shape[0] == weight.shape[1] and min(height, width) > 0
         return (len(weight), height, width, shape[3]) if fits else None
 
@@ -81,6 +82,10 @@ class Convolution(Layer):
         )
         arguments = grad_output, maps, weight, padding, padded, grad_input, grad_weight, grad_bias
         return (convolution.conv_backward, arguments), grad_input
+
+    def _places(self, length: int) -> int:
+        """How many places the kernel has along a line of so many values, padded."""
+        return (length - self.size) // self.stride + 1
 
     def _weight_and_bias(self) -> tuple[Tensor, Tensor | None]:
         parameters = self.module._parameters  # ten times as fast as the module's attributes
@@ -151,10 +156,10 @@ class ConvReluBatchNorm(Convolution):
         """As a `Convolution`'s."""
         weight, bias = self._arrays()
         norm = tuple(map(_array, (*self.parameters()[-2:], *self.buffers())))
-        outputs, height, width, batch = len(weight), *(n - self.size + 1 for n in maps.shape[1:3]), maps.shape[3]
+        outputs, height, width, batch = len(weight), *map(self._places, maps.shape[1:3]), maps.shape[3]
         normalised = empty(outputs, height, width, batch)
         out, statistics = with_padding(normalised.shape, padding), np.empty((2, outputs))
-        arguments = maps, weight, bias, norm, settings, seed, padding, normalised, out, statistics
+        arguments = maps, weight, bias, norm, settings, seed, self.stride, padding, normalised, out, statistics
         return (
             (batchnorm.conv_relu_bn_forward, arguments),
             out,
@@ -165,13 +170,14 @@ class ConvReluBatchNorm(Convolution):
         """As a `Convolution`'s; the call may overwrite `grad_output`."""
         maps, weight, normalised, *_ = kept
         padding = self.size - 1 - self.padding if input_grad else 0  # so padded, it is convolved to the maps' gradient
-        in_place = not padding  # which takes half the memory
-        grad_convolved = grad_output if in_place else with_padding(normalised.shape, padding)
+        in_place = not padding and self.stride == 1  # which takes half the memory
+        undivided = *(length - self.size + 1 for length in maps.shape[1:3]), maps.shape[3]  # as with a stride of 1
+        grad_convolved = grad_output if in_place else with_padding((len(weight), *undivided), padding)
         height, width = (length - 2 * self.padding for length in maps.shape[1:3])
         grad_input = empty(weight.shape[1] if input_grad else 0, height, width, maps.shape[3])
         grad_weight, *grad_bias, grad_norm_weight, grad_norm_bias = grads
         of_channels = grad_norm_weight, grad_norm_bias, *(grad_bias or [np.empty(len(weight), np.float32)])
-        arguments = grad_output, *kept, padding, (grad_convolved, grad_input, grad_weight), of_channels
+        arguments = grad_output, *kept, self.stride, padding, (grad_convolved, grad_input, grad_weight), of_channels
         return (batchnorm.conv_relu_bn_backward, arguments), grad_input
 
 
@@ -224,18 +230,19 @@ class ConvBatchNormTesting(ConvBatchNorm):
     def may_use_winograd(self) -> bool:
         """Whether that is faster, for batches that it fits."""
         outputs, inputs = self._weight_and_bias()[0].shape[:2]
-        return not self.is_depthwise and self.size == 3 and min(inputs, outputs) >= winograd.FEWEST
+        return not self.is_depthwise and self.size == 3 and self.stride == 1 and min(inputs, outputs) >= winograd.FEWEST
 
     def forward(self, maps: np.ndarray, padding: int, settings: np.ndarray, _seed: np.ndarray) -> tuple:
         """As a `Convolution`'s."""
         weight, bias = self._arrays()
         norm = tuple(map(_array, (*self.parameters()[-2:], *self.buffers())))
-        convolved = empty(len(weight), *(n - self.size + 1 for n in maps.shape[1:3]), maps.shape[3])
+        convolved = empty(len(weight), *map(self._places, maps.shape[1:3]), maps.shape[3])
         out = with_padding(convolved.shape, padding)
         function = bn_activation.depthwise_bn_testing if self.is_depthwise else bn_activation.conv_bn_testing
         if self.may_use_winograd() and winograd.fits(maps.shape[3]):
             function = bn_activation.winograd_bn_testing
-        arguments = maps, weight, bias, norm, settings, self.before, self.activation, padding, convolved, out
+        numbers = self.stride, self.before, self.activation, padding
+        arguments = maps, weight, bias, norm, settings, *numbers, convolved, out
         return (function, arguments), out, ()
 
 

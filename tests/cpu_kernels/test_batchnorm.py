@@ -16,10 +16,10 @@ ConvReluBatchNorm = importlib.import_module("common.cpu_kernels.layers").ConvRel
 Chain = importlib.import_module("common.cpu_kernels.autograd").Chain
 
 
-def make_block(padding=0, shares=(0.0, 0.0)):
+def make_block(padding=0, shares=(0.0, 0.0), stride=1):
     """A block of 6 channels whose BatchNorm has other weights than 1 and 0, and the chain of it."""
     torch.manual_seed(6)
-    conv, norm = nn.Conv2d(2, 6, 3, padding=padding), nn.BatchNorm2d(6, momentum=0.3)
+    conv, norm = nn.Conv2d(2, 6, 3, stride, padding), nn.BatchNorm2d(6, momentum=0.3)
     nn.init.normal_(norm.weight)
     nn.init.normal_(norm.bias)
     block = ConvReluBatchNorm(conv, norm, [Dropout(shares[0]), nn.Dropout2d(shares[1])])

@@ -25,6 +25,7 @@ autograd = importlib.import_module("common.cpu_kernels.autograd")
 
 SUPPORTED = [
     "S6/part2_step1_dense_head",
+    "S6/part2_step2_strided",
     "S6/part2_step3_global_pooling",
     "S6/part2_step4_under_20k",
     "S7/block1",

@@ -46,7 +46,7 @@ def test_a_convolution_and_its_gradients_are_pytorchs(size, padding):
         grad_output, zeros = batch_last(F.pad(gradient, (around,) * 4)), np.zeros(inputs, np.float32)
         grad_input, grad_weight = np.empty((inputs, height, width, count), np.float32), np.empty_like(arrays[0])
         convolution.convolve(grad_output, convolution.backward_weights(arrays[0]), zeros, size, grad_input)
-        convolution.weight_gradient(padded, grad_output, around, grad_weight)
+        convolution.weight_gradient(padded, grad_output, around, 1, grad_weight)
         theirs = torch.autograd.grad(expected, (maps, weight), gradient)
         close(grad_input, batch_last(theirs[0]))
         close(grad_weight, theirs[1].float().numpy())
