@@ -51,8 +51,13 @@ def make_loss(recipe: Recipe, digits: Digits, options: Options, device: torch.de
     if not recipe.teacher:
         return nll_loss
     teacher = train_teacher(recipe, digits, options, device)
+    return loss_with(teacher, recipe, options, recipe.epochs * -(-len(digits.train_labels) // recipe.batch_size))
+
+
+def loss_with(teacher: nn.Module, recipe: Recipe, options: Options, steps: int) -> DistillationLoss:
+    """The loss with this trained teacher, who is asked in the fastest way for so many steps."""
+    device = next(teacher.parameters()).device
     arithmetic = acceleration.precision(dataclasses.replace(options, network=recipe.teacher), device)
-    steps = recipe.epochs * -(-len(digits.train_labels) // recipe.batch_size)
     return DistillationLoss(teacher, recipe, arithmetic, acceleration.layers_for_teacher(steps, arithmetic, device))
 
 
