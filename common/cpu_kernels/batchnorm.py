@@ -1,10 +1,10 @@
-"""A convolution with the ReLU, Dropout, BatchNorm and Dropout2d behind it, in CHWN layout: forward, backward, masks.
+"""A convolution with the ReLU, BatchNorm and dropout behind it, in CHWN layout: forward, backward, masks.
 
 As in `common.cpu_kernels.convolution`, arrays are float32 and C-contiguous unless another type is named. Three arrays
 are common to both passes:
 
-- `settings` (float64 [4]): BatchNorm's momentum and epsilon, the share of the values that Dropout drops, and the share
-  of the maps that Dropout2d drops whole;
+- `settings` (float64 [5]): BatchNorm's momentum and epsilon; the shares of the values that Dropout drops before and
+  after it; and the share of the maps that Dropout2d drops whole after it;
 - `seed` (uint64 [1]): says which these are, so that no mask need be kept;
 - `statistics` (float64 [2, O]): the batch's means and 1 / sqrt(variance + epsilon).
 """
@@ -30,6 +30,7 @@ from common.cpu_kernels.convolution import (
     window,
 )
 
+OTHER = np.uint64(0x9E3779B97F4A7C15)
 FAR = 10.0  # standard deviations from 0 to the mean; from there on, sums of squares would lose over two digits
 
 # The forward pass
@@ -104,7 +105,7 @@ def normalise(maps, sums, norm, settings, seed, padding, out, statistics):
     channels, height, width, batch = maps.shape
     count = height * width * batch
     weight, bias, running_mean, running_variance, _ = norm
-    momentum, epsilon, dropped_maps = settings[0], settings[1], settings[3]
+    momentum, epsilon, dropped_after, dropped_maps = settings[0], settings[1], settings[3], settings[4]
     for c in prange(channels):
         total = squares = 0.0
         for y in range(height):
@@ -122,7 +123,10 @@ def normalise(maps, sums, norm, settings, seed, padding, out, statistics):
         scales = channel_mask(dropped_maps, seed, c, batch, scale)
         shifts = channel_mask(dropped_maps, seed, c, batch, shift)
         for y in range(height):
-            _scale_and_shift(maps[c, y], scales, shifts, padded_line(out[c], y, padding))
+            line = padded_line(out[c], y, padding)
+            _scale_and_shift(maps[c, y], scales, shifts, line)
+            if dropped_after:
+                drop_in_place(line, dropped_after, ~seed, np.uint32(np.intp(c) * height + y))
 
 
 @compiled
@@ -249,13 +253,15 @@ def _slopes(grad_output, maps, norm, c, sums):
     through the batch's mean and variance.
     """
     weight, settings, seed, statistics = norm
-    dropped, dropped_maps = settings[2], settings[3]
+    dropped, dropped_after, dropped_maps = settings[2], settings[3], settings[4]
     height, width, batch = maps.shape
     mean, inverse = statistics[0, c], statistics[1, c]
     centre = np.float32(mean) if mean * inverse > FAR else ZERO
     scale = channel_mask(dropped_maps, seed, c, batch, np.float32(1))
     plain = products = 0.0
     for y in range(height):
+        if dropped_after:
+            drop_in_place(grad_output[y], dropped_after, ~seed, np.uint32(c * height + y))
         of_line = _sums(grad_output[y], maps[y], scale, centre)
         plain += of_line[0]
         products += of_line[1]
@@ -316,10 +322,32 @@ def channel_mask(dropped_maps, seed, channel, batch, factor):
     """The factor times what Dropout2d multiplies the channel's map of each image with [N]: 0 for a dropped one."""
     factors, threshold = np.empty(batch, np.float32), threshold_of(dropped_maps)
     scaled = np.float32(factor / (1 - dropped_maps))
-    for n in range(batch):  # the seed's complement: draws that Dropout does not use
-        dropped = dropped_maps > 0 and draw(~seed, np.uint32(channel * batch + n)) < threshold
+    for n in range(batch):  # another seed: draws that Dropout does not use
+        dropped = dropped_maps > 0 and draw(seed ^ OTHER, np.uint32(channel * batch + n)) < threshold
         factors[n] = ZERO if dropped else scaled
     return factors
+
+
+@compiled
+def drop_line(line, dropped, seed, number, out):
+    """That share of a line [W, N], the one with that number of all, to 0, and the rest scaled up, to `out`."""
+    width, batch = line.shape
+    threshold, scale = threshold_of(dropped), np.float32(1 / (1 - dropped))
+    for x in range(width):
+        first = (number * np.uint32(width) + np.uint32(x)) * np.uint32(batch)
+        for n in range(batch):
+            out[x, n] = ZERO if draw(seed, first + np.uint32(n)) < threshold else line[x, n] * scale
+
+
+@compiled
+def drop_in_place(line, dropped, seed, number):
+    """The same where the line is: told of one array less, the compiler need not fear that they overlap."""
+    width, batch = line.shape
+    threshold, scale = threshold_of(dropped), np.float32(1 / (1 - dropped))
+    for x in range(width):
+        first = (number * np.uint32(width) + np.uint32(x)) * np.uint32(batch)
+        for n in range(batch):
+            line[x, n] = ZERO if draw(seed, first + np.uint32(n)) < threshold else line[x, n] * scale
 
 
 @compiled

@@ -240,8 +240,8 @@ def _chwn_layer(block: list[nn.Module], kind: type | None, training: bool):
     if not training:
         return chwn_layers.ConvBatchNormTesting(first, norm, activation, relu_first)
     if relu_first:
-        dropouts = [layer for layer in rest if isinstance(layer, (nn.Dropout, nn.Dropout2d))]
-        return chwn_layers.ConvReluBatchNorm(first, norm, dropouts)
+        before, after = rest[1 : rest.index(norm)], rest[rest.index(norm) + 1 :]
+        return chwn_layers.ConvReluBatchNorm(first, norm, *(before or [None]), *after)
     return chwn_layers.ConvBatchNorm(first, norm, activation)
 
 
@@ -249,7 +249,8 @@ def _block_length(layers: list[nn.Module], kinds: list | None = None) -> int:
     """How many layers make one with the convolution that they begin with; 1 if they make none.
 
     What may follow is BatchNorm2d[, SiLU or ReLU], unless it has a stride, or, unless it is depthwise, ReLU[, Dropout],
-    BatchNorm2d[, Dropout2d]. `kinds` are the layers' types, or None for those that the loops cannot compute now.
+    BatchNorm2d[, Dropout or Dropout2d]. `kinds` are the layers' types, or None for those that the loops cannot compute
+    now.
     """
     kinds = kinds or [type(layer) for layer in layers]
     if kinds[1:2] == [nn.BatchNorm2d] and _is_batch_norm(layers[1]) and layers[0].stride == (1, 1):
@@ -259,7 +260,7 @@ def _block_length(layers: list[nn.Module], kinds: list | None = None) -> int:
     norm = 3 if kinds[2:3] == [Dropout] else 2
     if kinds[1:2] != [nn.ReLU] or kinds[norm : norm + 1] != [nn.BatchNorm2d] or not _is_batch_norm(layers[norm]):
         return 1
-    return norm + (2 if kinds[norm + 1 : norm + 2] == [nn.Dropout2d] else 1)
+    return norm + (2 if kinds[norm + 1 : norm + 2] in ([nn.Dropout2d], [Dropout]) else 1)
 
 
 # What a layer must be for the loops to compute it

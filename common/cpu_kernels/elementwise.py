@@ -7,9 +7,9 @@ gets `padding` zeros around its maps, for a convolution behind it.
 import numpy as np
 from numba import prange
 
-from common.cpu_kernels.batchnorm import draw, threshold_of
+from common.cpu_kernels.batchnorm import drop_line
 from common.cpu_kernels.bn_activation import NONE, activate, channel_normalise_backward, line_sums, normalise_channel
-from common.cpu_kernels.compiler import compiled, compiled_parallel
+from common.cpu_kernels.compiler import compiled_parallel
 from common.cpu_kernels.convolution import ZERO, padded_line
 
 
@@ -42,7 +42,7 @@ def dropout_forward(maps, settings, seed, padding, out):
     channels, height, _, _ = maps.shape
     for line in prange(channels * height):
         c, y = line // height, line % height
-        _drop(maps[c, y], settings[0], seed[0], np.uint32(line), padded_line(out[c], y, padding))
+        drop_line(maps[c, y], settings[0], seed[0], np.uint32(line), padded_line(out[c], y, padding))
 
 
 @compiled_parallel
@@ -51,18 +51,7 @@ def dropout_backward(grad_output, settings, seed, grad_input):
     channels, height, _, _ = grad_output.shape
     for line in prange(channels * height):
         c, y = line // height, line % height
-        _drop(grad_output[c, y], settings[0], seed[0], np.uint32(line), grad_input[c, y])
-
-
-@compiled
-def _drop(line, dropped, seed, number, out):
-    """A line [W, N], the one with that number of all."""
-    width, batch = line.shape
-    threshold, scale = threshold_of(dropped), np.float32(1 / (1 - dropped))
-    for x in range(width):
-        first = (number * np.uint32(width) + np.uint32(x)) * np.uint32(batch)
-        for n in range(batch):
-            out[x, n] = ZERO if draw(seed, first + np.uint32(n)) < threshold else line[x, n] * scale
+        drop_line(grad_output[c, y], settings[0], seed[0], np.uint32(line), grad_input[c, y])
 
 
 @compiled_parallel

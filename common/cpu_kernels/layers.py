@@ -120,16 +120,17 @@ class DepthwiseConvolution(Convolution):
 
 
 class ConvReluBatchNorm(Convolution):
-    """A convolution, then ReLU, Dropout, BatchNorm and Dropout2d, as one: see `common.cpu_kernels.batchnorm`."""
+    """A convolution, then ReLU, Dropout, BatchNorm, and Dropout or Dropout2d: see `common.cpu_kernels.batchnorm`."""
 
     pads_output = True
 
-    def __init__(self, module: nn.Conv2d, norm: nn.BatchNorm2d, dropouts: list[nn.Module]):
-        """`dropouts` are the nn.Dropout and the nn.Dropout2d, if there are any."""
+    def __init__(
+        self, module: nn.Conv2d, norm: nn.BatchNorm2d, before: nn.Module | None = None, after: nn.Module | None = None
+    ):
+        """`before` BatchNorm comes an nn.Dropout, and `after` it an nn.Dropout or an nn.Dropout2d, if there are any."""
         super().__init__(module)
-        self.norm = norm
-        self.dropout = next((layer for layer in dropouts if not isinstance(layer, nn.Dropout2d)), None)
-        self.dropout2d = next((layer for layer in dropouts if isinstance(layer, nn.Dropout2d)), None)
+        self.norm, self.dropped_maps = norm, isinstance(after, nn.Dropout2d)
+        self.before, self.after = before, after
 
     def parameters(self) -> list[Tensor]:
         """The convolution's, then BatchNorm's weight and bias."""
@@ -143,7 +144,8 @@ class ConvReluBatchNorm(Convolution):
 
     def settings(self) -> tuple[float, ...]:
         """What `common.cpu_kernels.batchnorm` calls so."""
-        shares = (layer.p if layer else 0.0 for layer in (self.dropout, self.dropout2d))
+        before, after = (layer.p if layer else 0.0 for layer in (self.before, self.after))
+        shares = (before, 0.0, after) if self.dropped_maps else (before, after, 0.0)
         return (self.norm.momentum, self.norm.eps, *shares)
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
@@ -186,7 +188,7 @@ class ConvBatchNorm(ConvReluBatchNorm):
 
     def __init__(self, module: nn.Conv2d, norm: nn.BatchNorm2d, activation: nn.Module | None):
         """`activation` is the nn.SiLU or the nn.ReLU behind them, if there is one."""
-        super().__init__(module, norm, [])
+        super().__init__(module, norm)
         self.is_depthwise = module.groups > 1
         kinds = {nn.SiLU: bn_activation.SILU, nn.ReLU: bn_activation.RELU}
         self.activation = kinds.get(type(activation), bn_activation.NONE)
@@ -225,7 +227,7 @@ class ConvBatchNormTesting(ConvBatchNorm):
     def __init__(self, module: nn.Conv2d, norm: nn.BatchNorm2d, activation: nn.Module | None, relu_first: bool):
         """`activation` is what comes behind BatchNorm; with `relu_first` a ReLU comes before it."""
         super().__init__(module, norm, activation)
-        self.before = bn_activation.RELU if relu_first else bn_activation.NONE
+        self.first_activation = bn_activation.RELU if relu_first else bn_activation.NONE
 
     def may_use_winograd(self) -> bool:
         """Whether that is faster, for batches that it fits."""
@@ -241,7 +243,7 @@ class ConvBatchNormTesting(ConvBatchNorm):
         function = bn_activation.depthwise_bn_testing if self.is_depthwise else bn_activation.conv_bn_testing
         if self.may_use_winograd() and winograd.fits(maps.shape[3]):
             function = bn_activation.winograd_bn_testing
-        numbers = self.stride, self.before, self.activation, padding
+        numbers = self.stride, self.first_activation, self.activation, padding
         arguments = maps, weight, bias, norm, settings, *numbers, convolved, out
         return (function, arguments), out, ()
 

@@ -79,7 +79,7 @@ def calls() -> dict[str, tuple]:
 
     depthwise, norm = nn.Conv2d(4, 4, 3, padding=1, groups=4), nn.BatchNorm2d(4)
     training = [
-        ConvReluBatchNorm(dense(), norm, []),
+        ConvReluBatchNorm(dense(), norm),
         ConvBatchNorm(dense(), norm, None),
         ConvBatchNorm(depthwise, norm, None),
         DepthwiseConvolution(depthwise),

@@ -16,13 +16,13 @@ ConvReluBatchNorm = importlib.import_module("common.cpu_kernels.layers").ConvRel
 Chain = importlib.import_module("common.cpu_kernels.autograd").Chain
 
 
-def make_block(padding=0, shares=(0.0, 0.0), stride=1):
+def make_block(padding=0, shares=(0.0, 0.0), after=nn.Dropout2d):
     """A block of 6 channels whose BatchNorm has other weights than 1 and 0, and the chain of it."""
     torch.manual_seed(6)
-    conv, norm = nn.Conv2d(2, 6, 3, stride, padding), nn.BatchNorm2d(6, momentum=0.3)
+    conv, norm = nn.Conv2d(2, 6, 3, padding=padding), nn.BatchNorm2d(6, momentum=0.3)
     nn.init.normal_(norm.weight)
     nn.init.normal_(norm.bias)
-    block = ConvReluBatchNorm(conv, norm, [Dropout(shares[0]), nn.Dropout2d(shares[1])])
+    block = ConvReluBatchNorm(conv, norm, Dropout(shares[0]), after(shares[1]))
     return block, Chain([block], [])
 
 
@@ -38,10 +38,11 @@ def reference(block, padding, maps, mask=None, map_mask=None):
 
 @pytest.mark.parametrize("padding", [0, 1])
 @pytest.mark.parametrize("input_grad", [True, False])
-@pytest.mark.parametrize(("dropped", "dropped_maps"), [(0.0, 0.0), (0.3, 0.0), (0.0, 0.3), (0.2, 0.2)])
-def test_a_block_is_what_its_masks_make_of_plain_operations(dropped, dropped_maps, input_grad, padding):
+@pytest.mark.parametrize(("dropped", "dropped_after"), [(0.0, 0.0), (0.3, 0.0), (0.0, 0.3), (0.2, 0.2)])
+@pytest.mark.parametrize("after", [nn.Dropout2d, Dropout])
+def test_a_block_is_what_its_masks_make_of_plain_operations(dropped, dropped_after, after, input_grad, padding):
     """The masks that were drawn, read off the results, then the same computed from plain operations in float64."""
-    block, chain = make_block(padding, (dropped, dropped_maps))
+    block, chain = make_block(padding, (dropped, dropped_after), after)
     maps = torch.randn(40, 2, 8, 7, requires_grad=input_grad)
     out = chain(maps)
     ((_, arguments),) = out.grad_fn.lease.plan.calls
@@ -51,11 +52,11 @@ def test_a_block_is_what_its_masks_make_of_plain_operations(dropped, dropped_map
 
     convolved = F.conv2d(maps.double(), *(tensor.double() for tensor in block.parameters()[:2]), padding=padding)
     mask = (normalised != 0) | (convolved <= 0)
-    map_mask = (out != 0).any(dim=3).any(dim=2)[:, :, None, None]
+    map_mask = (out != 0).any(dim=3).any(dim=2)[:, :, None, None] if after is nn.Dropout2d else out != 0
     assert mask[convolved > 0].float().mean() == pytest.approx(1 - dropped, abs=0.05)
-    assert map_mask.float().mean() == pytest.approx(1 - dropped_maps, abs=0.12)
+    assert map_mask.float().mean() == pytest.approx(1 - dropped_after, abs=0.12)
     leaves, values, mean, variance = reference(
-        block, padding, maps, mask / (1 - dropped), map_mask / (1 - dropped_maps)
+        block, padding, maps, mask / (1 - dropped), map_mask / (1 - dropped_after)
     )
     torch.testing.assert_close(out.double(), values, rtol=1e-4, atol=1e-5)
     theirs = torch.autograd.grad(values, leaves[0 if input_grad else 1 :], gradient.double())
