@@ -12,6 +12,13 @@ from nbval.plugin import IPyNbCell, IPyNbFile
 
 DEAD_WIDGET = "application/vnd.jupyter.widget-view+json"  # a progress bar whose run has ended
 LOOK_AFTER = 2.0  # seconds between two looks at whether a silent kernel still lives
+LONGEST = (  # what takes longest, from the longest; the notebooks follow, and then all that takes seconds
+    *("cpu_kernels/test_chwn.py", "training/test_loops.py", "lesson/test_nbval.py", "faults/test_killed.py"),
+    *("records/test_recorded.py", "faults/test_disk_and_signals.py", "cpu_kernels/test_bn_activation.py"),
+    *("cpu_kernels/test_batchnorm.py", "site/test_site.py", "training/test_acceleration.py", "test_course.py"),
+    *("experiments/test_bench.py", "site/test_draw.py", "lesson/test_pad.py", "lesson/test_experiment.py"),
+    *("faults/test_hostile_input.py", "experiments/test_read.py", "data/test_photos.py", "lesson/test_pairs.py"),
+)
 
 
 def pytest_addoption(parser):
@@ -25,6 +32,7 @@ def pytest_configure(config):
     # An absolute path: the one in a setting would depend on the folder that pytest is started from.
     config.option.nbval_sanitize_with = config.option.nbval_sanitize_with or str(config.rootpath / "nbval.ini")
     RunningKernel.await_reply = _await_reply
+    config.option.loadscopereorder = False  # xdist would begin with the files of most tests, not of the longest
     if not config.getoption("numprocesses", None):  # a process that runs tests itself, and not xdist's first one
         os.environ.update(_notebooks().absolute_folders())  # tests start processes in other folders
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # inherited from a shell's background job, and handed on to
@@ -67,6 +75,16 @@ def pytest_itemcollected(item):
     if "course" in item.parent.nb.metadata and _notebooks().is_own(item.cell, item.parent.nb):
         item.options["check"] = False
         item.add_marker(pytest.mark.xfail(reason="a student's own cell, which may do what it likes"))
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the files that take longest: then two processes end at about the same time."""
+    ranks = {f"tests/{name}": rank for rank, name in enumerate(LONGEST)}
+
+    def rank(item):
+        return ranks.get(item.nodeid.partition("::")[0], len(ranks) + (not isinstance(item, IPyNbCell)))
+
+    items.sort(key=rank)
 
 
 def without_numbers(text: str) -> str:
