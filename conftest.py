@@ -10,10 +10,15 @@ import pytest
 from nbval.kernel import RunningKernel
 from nbval.plugin import IPyNbCell, IPyNbFile
 
-from common.lesson.notebooks import absolute_folders, get_mnist, is_own, kernel_environment, lessons
-
 DEAD_WIDGET = "application/vnd.jupyter.widget-view+json"  # a progress bar whose run has ended
 LOOK_AFTER = 2.0  # seconds between two looks at whether a silent kernel still lives
+LONGEST = (  # what takes longest, from the longest; the notebooks follow, and then all that takes seconds
+    *("cpu_kernels/test_chwn.py", "training/test_loops.py", "lesson/test_nbval.py", "faults/test_killed.py"),
+    *("records/test_recorded.py", "faults/test_disk_and_signals.py", "cpu_kernels/test_bn_activation.py"),
+    *("cpu_kernels/test_batchnorm.py", "site/test_site.py", "training/test_acceleration.py", "test_course.py"),
+    *("experiments/test_bench.py", "site/test_draw.py", "lesson/test_pad.py", "lesson/test_experiment.py"),
+    *("faults/test_hostile_input.py", "experiments/test_read.py", "data/test_photos.py", "lesson/test_pairs.py"),
+)
 
 
 def pytest_addoption(parser):
@@ -27,11 +32,20 @@ def pytest_configure(config):
     # An absolute path: the one in a setting would depend on the folder that pytest is started from.
     config.option.nbval_sanitize_with = config.option.nbval_sanitize_with or str(config.rootpath / "nbval.ini")
     RunningKernel.await_reply = _await_reply
-    os.environ.update(absolute_folders())  # tests start processes in other folders
+    config.option.loadscopereorder = False  # xdist would begin with the files of most tests, not of the longest
+    if not config.getoption("numprocesses", None):  # a process that runs tests itself, and not xdist's first one
+        os.environ.update(_notebooks().absolute_folders())  # tests start processes in other folders
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # inherited from a shell's background job, and handed on to
         signal.signal(signal.SIGINT, signal.default_int_handler)  # the processes that tests mean to interrupt
     if config.getoption("--full") and config.option.nbval:
-        get_mnist()
+        _notebooks().get_mnist()
+
+
+def _notebooks():
+    """The module, imported where it is needed: it takes seconds, for which xdist's other processes would wait."""
+    from common.lesson import notebooks
+
+    return notebooks
 
 
 def pytest_collectstart(collector):
@@ -46,7 +60,7 @@ def pytest_ignore_collect(collection_path, config):
     if collection_path.suffix != ".ipynb" or sessions not in collection_path.parents:
         return None  # as pytest decides
     named = {(config.invocation_params.dir / argument.split("::")[0]).resolve() for argument in config.args}
-    listed = {path.with_suffix(".ipynb") for path in lessons(sessions).values()}
+    listed = {path.with_suffix(".ipynb") for path in _notebooks().lessons(sessions).values()}
     return None if collection_path in named | listed else True
 
 
@@ -58,9 +72,19 @@ def pytest_itemcollected(item):
         sanitize = item.sanitize
         item.sanitize = lambda text: without_numbers(sanitize(text))
     item.cell.outputs = [output for output in item.cell.outputs if DEAD_WIDGET not in output.get("data", {})]
-    if "course" in item.parent.nb.metadata and is_own(item.cell, item.parent.nb):
+    if "course" in item.parent.nb.metadata and _notebooks().is_own(item.cell, item.parent.nb):
         item.options["check"] = False
         item.add_marker(pytest.mark.xfail(reason="a student's own cell, which may do what it likes"))
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the files that take longest: then two processes end at about the same time."""
+    ranks = {f"tests/{name}": rank for rank, name in enumerate(LONGEST)}
+
+    def rank(item):
+        return ranks.get(item.nodeid.partition("::")[0], len(ranks) + (not isinstance(item, IPyNbCell)))
+
+    items.sort(key=rank)
 
 
 def without_numbers(text: str) -> str:
@@ -77,7 +101,7 @@ def pytest_runtest_setup(item):
     """Show the course's variables to the notebooks' kernels, which start here, and not to the other tests."""
     if not isinstance(item, IPyNbCell):
         return (yield)
-    environment = kernel_environment("full" if item.config.getoption("--full") else "quick")
+    environment = _notebooks().kernel_environment("full" if item.config.getoption("--full") else "quick")
     with mock.patch.dict(os.environ, environment, clear=True):
         return (yield)
 

@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -76,3 +77,14 @@ def test_a_share_of_the_values_is_dropped_and_the_same_ones_in_the_backward_pass
     second = forward(maps)
     kept = (first == 0) & (second == 0)
     assert kept.float().mean() == pytest.approx(0.09, abs=0.01)  # the next step drops others
+
+
+def test_at_exactly_zero_no_gradient_passes_a_relu():
+    """In a network a layer before it would hide that: what is 0 there has often been stopped already."""
+    from common.cpu_kernels import elementwise
+
+    maps = torch.tensor([-1.0, -0.0, 0.0, 1e-30, 2.0], requires_grad=True)
+    torch.relu(maps).sum().backward()
+    found = np.empty((1, 1, 1, 5), np.float32)
+    elementwise.relu_backward(np.ones_like(found), maps.detach().numpy().reshape(found.shape), found)
+    assert found.ravel().tolist() == maps.grad.tolist() == [0, 0, 0, 1, 1]

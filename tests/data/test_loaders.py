@@ -198,6 +198,15 @@ def test_an_augmented_epoch_equals_torchvisions_functions_with_the_same_draws(di
     assert not (((images - torch.stack(expected)).abs() > 1e-6)[:, 0] & ~undecided).any()
 
 
+def test_the_crop_meets_the_images_that_were_drawn_in_every_part_of_an_epoch(digits):
+    """The loader changes some 512 images at once."""
+    count, crops = 1_200, Augmentation(crop_probability=0.3)
+    images, labels = digits[4].expand(count, 28, 28), torch.zeros(count, dtype=torch.int64)
+    found = grey(torch.cat([x for x, _ in InMemoryLoader(images, labels, 16, augmentation=crops, seed=7)]))
+    drawn = draw(count, 28, crops, torch.Generator().manual_seed(7), shuffle=False).crop
+    assert torch.equal((found[:, 0] != digits[4]).any(2).any(1), drawn)
+
+
 def test_the_bilinear_recipe_reaches_the_warp(digits):
     smooth = Augmentation(rotation=30, interpolation="bilinear")
     x, y = next(iter(in_memory(digits, 60, augmentation=smooth, seed=1)))

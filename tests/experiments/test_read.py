@@ -145,8 +145,9 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 
 @posix
 def test_ctrl_c_leaves_one_line_and_no_table(tmp_path):
+    sheet = paper(*range(10))
     for name in range(40):
-        paper(*range(10)).save(tmp_path / f"{name:02}.png")
+        sheet.save(tmp_path / f"{name:02}.png")
     command = [sys.executable, str(ROOT / "common" / "experiments" / "read.py"), str(tmp_path)]
     with subprocess.Popen(
         [*command, f"--out={tmp_path / 'out'}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -21,7 +21,8 @@ if CONTEXT:
             "common.experiments.study",
             "common.data.loaders",
             "common.lesson.plots",
-            "sklearn",
+            "sklearn.datasets",  # the built-in digits
+            "numba",  # not the loops themselves, whose threads a fork would lose
         ]
     )
 

@@ -30,7 +30,7 @@ train_batches = InMemoryLoader(
     shuffle=True,
     seed=recipe.seed,
 )
-test_batches = {"held-out": InMemoryLoader(digits.test_images, digits.test_labels, 100)}
+test_batches = {"held-out": InMemoryLoader(digits.test_images[:100], digits.test_labels[:100], 100)}
 torch.manual_seed(recipe.seed)
 model = models.build(recipe.step)
 

@@ -42,7 +42,11 @@ def contents(folder) -> dict[str, bytes]:
 
 @posix
 @pytest.mark.parametrize("write", range(1, 7))  # 1 + 3 checkpoints, the record, the weights
-def test_a_disk_that_is_full_at_any_write_harms_no_earlier_file(tmp_path, two_runs, write):
+def test_a_disk_that_is_full_at_any_write_harms_no_earlier_file(tmp_path, two_runs, write, full):
+    if write in (2, 3) and not full:
+        pytest.skip(
+            "the last epoch's checkpoint, the fourth write, is written like these; `course.py faults` fills all"
+        )
     old, new = two_runs
     out = tmp_path / "run"
     shutil.copytree(old, out)

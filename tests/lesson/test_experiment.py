@@ -1,6 +1,9 @@
 """A page's small experiment: both sides trained alike, on images apart from those that are measured."""
 
+import contextlib
 import dataclasses
+import io
+import sys
 
 import pytest
 import torch
@@ -8,27 +11,42 @@ import torch
 from common import data
 from common.lesson import experiment
 from common.recipe import Options, Recipe
+from common.training import evaluate
 
 RECIPE = Recipe("S7/block3", epochs=14, batch_size=64, lr=0.02, momentum=0.8)
 CPU = torch.device("cpu")
+SIZES = {"images": 1_000, "epochs": 3, "seeds": (1, 2)}
+SMALL = {"images": 200, "epochs": 1, "seeds": (1, 2)}
+
+
+def options_for(folder):
+    return Options("builtin", None, "cpu", "held-out", "recorded", False, folder, precision="float32")
 
 
 @pytest.fixture
 def options(tmp_path):
-    return Options("builtin", None, "cpu", "held-out", "recorded", False, tmp_path, precision="float32")
+    return options_for(tmp_path)
 
 
-def test_the_same_recipe_on_both_sides_gives_no_difference_and_another_one_does(options, capsys):
-    digits = data.load("builtin")
-    sizes = {"images": 1_000, "epochs": 3, "seeds": (1, 2)}
-    same = experiment(RECIPE, options, digits, CPU, **sizes)
-    assert (same.difference, same.low, same.high) == (0, 0, 0)
-    other = experiment(RECIPE, options, digits, CPU, "lr=0.00001", prediction=-40.0, **sizes)
-    assert other.first == same.first
+@pytest.fixture(scope="module")
+def same(tmp_path_factory):
+    """What the same recipe on both sides gives, and what is said of it."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        found = experiment(RECIPE, options_for(tmp_path_factory.mktemp("same")), data.load("builtin"), CPU, **SIZES)
+    return found, said.getvalue()
+
+
+def test_the_same_recipe_on_both_sides_gives_no_difference_and_another_one_does(same, options, capsys):
+    found, said = same
+    assert (found.difference, found.low, found.high) == (0, 0, 0)
+    assert found.first > 20, "it learns"
+    assert "You made no prediction." in said
+    other = experiment(RECIPE, options, data.load("builtin"), CPU, "lr=0.00001", prediction=-40.0, **SIZES)
+    assert other.first == found.first
     assert other.difference < 0
     said = capsys.readouterr().out
     assert "lr=1e-05" in said
-    assert "You made no prediction." in said
     assert f"You predicted -40.00: {abs(-40 - other.difference):.2f} points away." in said
     assert "Trained on 1,000 images, 3 epochs, batches of 64; measured on 359 others of the training images" in said
     assert list(options.out.iterdir()) == []
@@ -42,18 +60,22 @@ def test_a_quick_run_shrinks_it(options, capsys):
     assert "measured on 100 others of the training images" in said
 
 
-def test_it_prints_the_accuracies_in_training_where_they_are_asked_for(options, capsys):
-    digits = data.load("builtin")
-    experiment(RECIPE, options, digits, CPU, images=200, epochs=1, seeds=(1, 2), in_training=True)
+def test_it_prints_the_accuracies_in_training_where_they_are_asked_for(same, options, capsys):
+    experiment(RECIPE, options, data.load("builtin"), CPU, in_training=True, **SMALL)
     assert "in training, last epoch, mean of the seeds: as it is " in capsys.readouterr().out
-    experiment(RECIPE, options, digits, CPU, images=200, epochs=1, seeds=(1, 2))
-    assert "in training" not in capsys.readouterr().out
+    assert "in training" not in same[1]
 
 
-def test_the_images_that_are_measured_can_be_spoilt(options, capsys):
-    digits = data.load("builtin")
-    sizes = {"images": 1_000, "epochs": 3, "seeds": (1, 2)}
-    clean = experiment(RECIPE, options, digits, CPU, **sizes)
-    black = experiment(RECIPE, options, digits, CPU, spoil=torch.zeros_like, **sizes)
-    assert black.first < 20 < clean.first, "a network that is shown black images can only guess"
+def test_the_images_that_are_measured_can_be_spoilt(same, options, capsys, monkeypatch):
+    measured = []
+
+    def watched(model, batches):
+        measured.append(batches.images)
+        return evaluate(model, batches)
+
+    monkeypatch.setattr(sys.modules[experiment.__module__], "evaluate", watched)
+    experiment(RECIPE, options, data.load("builtin"), CPU, spoil=torch.zeros_like, **SMALL)
+    assert [len(images) for images in measured] == [359] * 4
+    assert not any(images.any() for images in measured)
     assert "others of the training images, spoilt" in capsys.readouterr().out
+    assert "spoilt" not in same[1]

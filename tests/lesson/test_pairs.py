@@ -12,6 +12,7 @@ import nbformat
 import pytest
 from jupyter_client.kernelspec import KernelSpecManager
 from jupytext import TextFileContentsManager
+from jupytext import cli as jupytext_cli
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
@@ -40,35 +41,47 @@ def contents(checkout):
     return {path: path.read_bytes() for path in sorted(checkout.glob("sessions/S*/*.*")) if path.is_file()}
 
 
-def jupytext(checkout, *arguments):
-    command = [sys.executable, "-m", "jupytext", *arguments]
-    return subprocess.run(command, cwd=checkout, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+@pytest.fixture
+def jupytext(checkout, monkeypatch, capfd):
+    """Its command in the checkout: the exit code, and all that it printed."""
+
+    def run(*arguments):
+        monkeypatch.chdir(checkout)
+        capfd.readouterr()
+        try:
+            code = jupytext_cli.jupytext(arguments)
+        except SystemExit as ended:
+            code = ended.code
+        said = capfd.readouterr()
+        return code or 0, said.out + said.err
+
+    return run
 
 
 @pytest.mark.parametrize("newer", [".py", ".ipynb"])
-def test_sync_changes_not_a_byte_whichever_half_is_newer(checkout, newer):
+def test_sync_changes_not_a_byte_whichever_half_is_newer(checkout, jupytext, newer):
     before = contents(checkout)
     assert len(before) == 2 * len(STEPS)
     for path in before:
         moment = path.stat().st_mtime - (0 if path.suffix == newer else 3600)
         os.utime(path, (moment, moment))
-    done = jupytext(checkout, "--sync", *[f"sessions/{step}.ipynb" for step in STEPS])
-    assert done.returncode == 0, done.stdout
-    assert "not a paired notebook" not in done.stdout
+    code, said = jupytext("--sync", *[f"sessions/{step}.ipynb" for step in STEPS])
+    assert code == 0, said
+    assert "not a paired notebook" not in said
     assert contents(checkout) == before
 
 
-def test_round_trips_are_exact(checkout):
+def test_round_trips_are_exact(jupytext):
     for half, other in ("ipynb", "py:percent"), ("py", "ipynb"):
-        done = jupytext(checkout, "--test", "--to", other, *[f"sessions/{step}.{half}" for step in STEPS])
-        assert done.returncode == 0, done.stdout
+        code, said = jupytext("--test", "--to", other, *[f"sessions/{step}.{half}" for step in STEPS])
+        assert code == 0, said
 
 
 @pytest.mark.parametrize("half", [".py", ".ipynb"])
-def test_either_half_names_the_other(checkout, half):
+def test_either_half_names_the_other(jupytext, half):
     other = {".py": ".ipynb", ".ipynb": ".py"}[half]
-    found = jupytext(checkout, "--paired-paths", f"sessions/{STEPS[0]}{half}").stdout  # its exit code says nothing
-    assert found == f"sessions/{STEPS[0]}{other}\n"
+    _, said = jupytext("--paired-paths", f"sessions/{STEPS[0]}{half}")  # its exit code says nothing
+    assert said == f"sessions/{STEPS[0]}{other}\n"
 
 
 @pytest.mark.parametrize("step", STEPS)

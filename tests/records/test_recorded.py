@@ -78,12 +78,23 @@ def mnist_test_images():
     return digits.test_images, digits.test_labels
 
 
+SLOW = ("S6/part2_step4_under_20k", "S7/block4")  # they look at each image several times: 40 seconds of a core each
+
+
 @pytest.mark.parametrize("step", STEPS)
-def test_the_trained_weights_score_what_the_record_says(step, mnist_test_images):
-    network = models.load_trained(step)
+def test_the_trained_weights_score_what_the_record_says(step, mnist_test_images, request):
+    """The slow ones are shown a tenth of the images, which tells less, and all of them in the full form."""
+    images, labels = mnist_test_images
+    network, kept = models.load_trained(step), records.load(step)["weights"]
     assert not network.training
-    score = loops.evaluate(network, InMemoryLoader(*mnist_test_images, 1000))
-    assert abs(score.correct - records.load(step)["weights"]["test_correct"]) <= 2
+    whole = step not in SLOW or request.config.getoption("--faults-full")
+    shown = slice(None) if whole else slice(1_000)
+    score = loops.evaluate(network, InMemoryLoader(images[shown], labels[shown], 1000))
+    if whole:
+        assert abs(score.correct - kept["test_correct"]) <= 2
+    else:
+        low, high = comparison.wilson(score.correct, score.total, level=0.999)
+        assert low < 100 * kept["test_correct"] / kept["test_total"] < high
 
 
 def test_the_weights_of_the_race_to_the_bar_score_what_its_record_says(mnist_test_images):

@@ -32,8 +32,8 @@ def test_a_bar_is_met_or_missed_without_rounding(monkeypatch):
 
 
 def test_a_verdict_compares_only_what_the_target_is_about():
-    def on(name):
-        return record(run(1)) | {"data": {"name": name, "train": 60_000}}
+    def on(name, train=60_000):
+        return record(run(1)) | {"data": {"name": name, "train": train}}
 
     targets = (
         Target("parameters", "<", 8_000),
@@ -43,6 +43,8 @@ def test_a_verdict_compares_only_what_the_target_is_about():
     on_builtin = report.verdict(targets, on("builtin")).splitlines()
     assert on_builtin[1].endswith("7,904  met")
     assert on_builtin[2].endswith("99.50 %  not compared")
+    on_a_part = report.verdict(targets, on("mnist", train=55_000)).splitlines()
+    assert on_a_part[2].endswith("99.50 %  not compared")
     on_mnist = report.verdict(targets, on("mnist")).splitlines()
     assert on_mnist[2].endswith("99.50 %  missed by 0.10 points")
     assert re.search(r"missed: (\d+) is not less than \1$", on_mnist[3])

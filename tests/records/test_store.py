@@ -82,6 +82,7 @@ TRIED = {"seed": 1, "precision": "float32", "loss": 0.5, "correct": [8, 9], "tot
         (["history", 1, "test_correct"], 10_001, "runs.0.history.1: more images are correct than there are"),
         (["history", 1, "test_correct"], True, "runs.0.history.1.test_correct: Input should be a valid integer"),
         (["history", 1, "train_total"], 0, "runs.0.history.1.train_total"),
+        (["history", 1, "train_correct"], 60_001, "runs.0.history.1: more images are correct than there are"),
         (["history", 1, "epoch"], 3, "runs.0: an epoch is missing"),
         (["history"], [], "runs.0.history"),
         (["seconds"], float("nan"), "runs.0.seconds: Input should be a finite number"),

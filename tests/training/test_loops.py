@@ -203,7 +203,9 @@ def test_what_is_measured_and_kept_is_the_mean_of_the_weights(digits, tmp_path):
     assert len(seen) == 3
     second = 2 / 11 * seen[0] + 9 / 11 * seen[1]  # the mean keeps (1 + n) / (10 + n) after n steps, at most 0.2 here
     assert torch.allclose(weights(model), 0.2 * second + 0.8 * seen[2], atol=1e-6)
-    assert history[-1]["test_correct"] == loops.evaluate(model, test["held-out"]).correct
+    measured = loops.evaluate(model, test["held-out"])
+    assert (history[-1]["test_correct"], history[-1]["test_loss"]) == (measured.correct, pytest.approx(measured.loss))
+    assert measured.loss != pytest.approx(loops.evaluate(twin, test["held-out"]).loss)  # of the weights as they are
 
 
 def test_a_validated_run_says_so(tmp_path):
