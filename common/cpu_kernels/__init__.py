@@ -8,7 +8,7 @@ To be read in this order:
 - `chwn`: which networks can be computed so (`supports`), and a forward pass that does it (`ChwnForward`);
 - `autograd`, `layers`: a chain of layers as one operation that autograd can differentiate; each layer's arrays;
 - `convolution`, `depthwise`, `batchnorm`, `bn_activation`, `elementwise`, `pooling`: the loops; `registers`: the
-  innermost part of a convolution; `winograd`: fewer products for wide 3x3 convolutions, in testing;
+  innermost part of a convolution;
 - `compiler`, `precompile`: how numba compiles them, where the machine code is kept, and how many threads run it.
 
 `dropout` is nn.Dropout with faster masks, for networks of any kind. It needs no numba.
@@ -16,7 +16,7 @@ To be read in this order:
 **What is not supported.** Strides, but for 2 in a 3x3 convolution with ReLU behind it; other groups than depthwise;
 kernels other than 3x3 and 1x1; other activations than ReLU and SiLU behind BatchNorm; other pools; and everything that
 `ChwnForward` names. These go by PyTorch's layers. So do networks whose dense 3x3 convolutions have more than 32
-channels, unless they are only asked, as a teacher is. A second backward pass through one graph, and a second
+channels. A second backward pass through one graph, and a second
 derivative, raise RuntimeError. A process that was forked after the first step uses PyTorch's layers as well: GNU's
 OpenMP, whose threads numba shares with PyTorch, ends a fork that runs a loop.
 

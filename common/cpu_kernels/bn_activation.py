@@ -29,7 +29,6 @@ from common.cpu_kernels.convolution import (
     window,
 )
 from common.cpu_kernels.depthwise import channel_backward, depthwise_line
-from common.cpu_kernels.winograd import convolve_winograd, kernel_factors
 
 NONE, RELU, SILU = 0, 1, 2
 ONE, HALF, INFINITY = np.float32(1), np.float32(0.5), np.float32(np.inf)
@@ -179,26 +178,6 @@ def conv_bn_testing(maps, weight, bias, norm, settings, stride, before, after, p
             if before == RELU:
                 _relu(convolved[c, y].reshape(-1))
             activate(convolved[c, y], scale, shift, after, padded_line(out[c], y, padding))
-
-
-@compiled
-def winograd_bn_testing(maps, weight, bias, norm, settings, _stride, before, after, padding, convolved, out):
-    """The same by `common.cpu_kernels.winograd`, for a 3x3 convolution for which it pays."""
-    convolve_winograd(maps, kernel_factors(weight), bias, convolved)
-    _normalise_by_running(convolved, norm, settings, before, after, padding, out)
-
-
-@compiled_parallel
-def _normalise_by_running(maps, norm, settings, before, after, padding, out):
-    weight, shifts, running_mean, running_variance, _ = norm
-    channels, height, _, _ = maps.shape
-    for line in prange(channels * height):
-        c, y = line // height, line % height
-        scale = np.float32(weight[c] / np.sqrt(running_variance[c] + settings[1]))
-        shift = np.float32(shifts[c] - running_mean[c] * scale)
-        if before == RELU:
-            _relu(maps[c, y].reshape(-1))
-        activate(maps[c, y], scale, shift, after, padded_line(out[c], y, padding))
 
 
 @compiled_parallel

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from common.cpu_kernels import batchnorm, bn_activation, convolution, depthwise, elementwise, pooling, winograd
+from common.cpu_kernels import batchnorm, bn_activation, convolution, depthwise, elementwise, pooling
 
 
 class Layer:
@@ -229,11 +229,6 @@ class ConvBatchNormTesting(ConvBatchNorm):
         super().__init__(module, norm, activation)
         self.first_activation = bn_activation.RELU if relu_first else bn_activation.NONE
 
-    def may_use_winograd(self) -> bool:
-        """Whether that is faster, for batches that it fits."""
-        outputs, inputs = self._weight_and_bias()[0].shape[:2]
-        return not self.is_depthwise and self.size == 3 and self.stride == 1 and min(inputs, outputs) >= winograd.FEWEST
-
     def forward(self, maps: np.ndarray, padding: int, settings: np.ndarray, _seed: np.ndarray) -> tuple:
         """As a `Convolution`'s."""
         weight, bias = self._arrays()
@@ -241,8 +236,6 @@ class ConvBatchNormTesting(ConvBatchNorm):
         convolved = empty(len(weight), *map(self._places, maps.shape[1:3]), maps.shape[3])
         out = with_padding(convolved.shape, padding)
         function = bn_activation.depthwise_bn_testing if self.is_depthwise else bn_activation.conv_bn_testing
-        if self.may_use_winograd() and winograd.fits(maps.shape[3]):
-            function = bn_activation.winograd_bn_testing
         numbers = self.stride, self.first_activation, self.activation, padding
         arguments = maps, weight, bias, norm, settings, *numbers, convolved, out
         return (function, arguments), out, ()

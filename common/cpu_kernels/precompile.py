@@ -40,8 +40,6 @@ def precompile(layers: list[Layer]) -> None:
     if compiler.CACHE is None:
         return
     loops = {name for layer in layers for name in LOOPS[type(layer), getattr(layer, "is_depthwise", False)]}
-    if any(isinstance(layer, ConvBatchNormTesting) and layer.may_use_winograd() for layer in layers):
-        loops.add("winograd_bn_testing")
     missing = sorted(name for name in loops if not (compiler.CACHE / f"{name}.complete").exists())
     if not missing:
         return
@@ -95,10 +93,9 @@ def calls() -> dict[str, tuple]:
         ConvBatchNormTesting(depthwise, norm, None, relu_first=False),
         BatchNorm(norm, training=False),
     ]
-    wide = [ConvBatchNormTesting(nn.Conv2d(32, 32, 3), nn.BatchNorm2d(32), None, relu_first=False)]
     found = {}
-    for layers, channels, in_training in ((training, 4, True), (testing, 4, False), (wide, 32, False)):
-        plan = ExecutionPlan(layers, (channels, 12, 12, 64), input_grad=True, training=in_training)
+    for layers, in_training in ((training, True), (testing, False)):
+        plan = ExecutionPlan(layers, (4, 12, 12, 16), input_grad=True, training=in_training)
         if in_training:
             plan.prepare_backward()
         found |= {loop.__name__: (loop, arguments) for loop, arguments in (*plan.calls, *(plan.calls_back or ()))}
@@ -131,7 +128,6 @@ SECONDS = {  # that the longest take to compile, about; the others one or less
     "depthwise_bn_backward": 4,
     "conv_backward": 3,
     "conv_bn_testing": 3,
-    "winograd_bn_testing": 5,
     "depthwise_bn_testing": 2,
     "bn_forward": 3,
     "bn_backward": 2,

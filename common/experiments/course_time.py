@@ -102,8 +102,7 @@ def measure(lesson: str, network: str, asks_teacher: bool) -> dict:
     images, labels = torch.randint(0, 256, (IMAGES // 3, 28, 28), dtype=torch.uint8), torch.zeros(20_000, dtype=int)
     model, loss = models.build(network), loops.nll_loss
     if asks_teacher:
-        steps = recipe.epochs * IMAGES // recipe.batch_size
-        loss = distillation.loss_with(models.build(recipe.teacher), recipe, options, steps)
+        loss = distillation.loss_with(models.build(recipe.teacher), recipe, options)
     training_step = acceleration.make_training_step(model, recipe, options, IMAGES // recipe.batch_size, loss)
     optimizer, ema = make_optimizer(model, recipe, training_step.fused_optimizer), weight_ema(model, recipe)
     loader = data.InMemoryLoader(images, labels, recipe.batch_size, augmentation=recipe.augmentation, shuffle=True)

@@ -80,9 +80,6 @@ def time_epoch(step: str, variant: TrainingVariant, batches: int, epochs: int = 
     }
 
 
-MANY_STEPS = 10_000  # what is compiled is taken to pay
-
-
 def recorded_recipe(step: str) -> Recipe:
     """The recipe of the step's record."""
     return records.recipe_of(step, records.load(step)["recipe"])
@@ -166,10 +163,7 @@ def trainer(model: nn.Module, recipe: Recipe, variant: TrainingVariant):
     size = acceleration.micro_batch_size(model) if variant.micro_batches else None
     loss = nll_loss
     if recipe.teacher:  # an untrained one takes as long
-        teacher = models.build(recipe.teacher)
-        loss = distillation.DistillationLoss(teacher, recipe)
-        if is_chwn:
-            loss = distillation.loss_with(teacher, recipe, options_of(variant, step=network), MANY_STEPS)
+        loss = distillation.loss_with(models.build(recipe.teacher), recipe, options_of(variant, network))
     training_step = make_forward_backward(forward, loss, size)
     if variant.cuda_graph:
         training_step = acceleration.CudaGraphStep(model, training_step, recipe.batch_size)

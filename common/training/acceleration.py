@@ -92,12 +92,6 @@ def forward_in_testing(model: nn.Module, chosen: Acceleration) -> Callable[[Tens
     return chwn.ChwnForward(model) if chosen.layers == "chwn" else model
 
 
-def layers_for_teacher(steps: int, arithmetic: str, device: torch.device) -> str:
-    """`Acceleration.layers` for a network that is only asked, in so many steps."""
-    pays = device.type == "cpu" and arithmetic == "float32" and steps >= MIN_STEPS_CHWN
-    return "chwn" if pays and chwn.why_unavailable() is None else "library"
-
-
 def precision(options: Options, device: torch.device) -> str:
     """The arithmetic of the training's forward and backward pass: "float32" or "bfloat16".
 

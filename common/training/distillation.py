@@ -29,12 +29,9 @@ class DistillationLoss:
     (https://arxiv.org/abs/1503.02531, section 2).
     """
 
-    def __init__(self, teacher: nn.Module, recipe: Recipe, precision: str = "float32", layers: str = "library"):
-        """`teacher` gives log-probabilities. It is only asked, and never changed.
-
-        It computes in arithmetic of this `precision` and by these `layers` (`acceleration.Acceleration`).
-        """
-        self.teacher = acceleration.forward(teacher.eval(), precision, layers=layers)
+    def __init__(self, teacher: nn.Module, recipe: Recipe, precision: str = "float32"):
+        """`teacher` gives log-probabilities. It is only asked, in arithmetic of this precision, and never changed."""
+        self.teacher = acceleration.forward(teacher.eval(), precision)
         self.temperature, self.alpha = recipe.temperature, recipe.alpha
 
     def __call__(self, images: Tensor, log_probabilities: Tensor, labels: Tensor) -> Tensor:
@@ -51,14 +48,15 @@ def make_loss(recipe: Recipe, digits: Digits, options: Options, device: torch.de
     if not recipe.teacher:
         return nll_loss
     teacher = train_teacher(recipe, digits, options, device)
-    return loss_with(teacher, recipe, options, recipe.epochs * -(-len(digits.train_labels) // recipe.batch_size))
+    return loss_with(teacher, recipe, options)
 
 
-def loss_with(teacher: nn.Module, recipe: Recipe, options: Options, steps: int) -> DistillationLoss:
-    """The loss with this trained teacher, who is asked in the fastest way for so many steps."""
+def loss_with(teacher: nn.Module, recipe: Recipe, options: Options) -> DistillationLoss:
+    """The loss with this trained teacher, who is asked in the fastest way."""
     device = next(teacher.parameters()).device
     arithmetic = acceleration.precision(dataclasses.replace(options, network=recipe.teacher), device)
-    return DistillationLoss(teacher, recipe, arithmetic, acceleration.layers_for_teacher(steps, arithmetic, device))
+    acceleration.optimize_memory_layout(teacher)
+    return DistillationLoss(teacher, recipe, arithmetic)
 
 
 def train_teacher(recipe: Recipe, digits: Digits, options: Options, device: torch.device) -> nn.Module:

@@ -606,6 +606,8 @@ print(bench.table(json.loads(bench.RECORDED_LAYERS.read_text(encoding="utf-8")))
 # is a gain over the library's layers, and no longer one over loops that fit the network. The *fused optimizer step*
 # has 7,904 weights to update, and a fifth of a millisecond to gain: less than such a ladder can see in the machine's
 # noise.
+# *Winograd's convolution* needs 16 products where a 3x3 kernel has 36. It was written for wide networks such as a
+# teacher, and left out again: what it saves it pays in additions, and beside the library's layers little was left.
 #
 # **What was missed.** S5, with everything allowed, was to become three times faster. It was where a processor has
 # matrix units (below). Without them its time is arithmetic in float32, which nothing on this ladder makes less of.
