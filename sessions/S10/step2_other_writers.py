@@ -19,7 +19,7 @@
 #
 # **What you'll need**: [step 1](step1_your_own_digits.ipynb), and [S7 block 4](../S7/block4.ipynb) for its augmentation.
 # The page runs in about a minute as it stands. Training in full takes about
-# 16 minutes<!--S10/step2_other_writers minutes--> on one core.
+# 12 minutes<!--S10/step2_other_writers minutes--> on one core.
 #
 # *Before this*: [step 1](step1_your_own_digits.ipynb). The [map of the steps](../../README.md#the-map-of-the-steps)
 # shows the whole way. In the cloud: [Colab](https://colab.research.google.com/github/) opens a notebook from your copy
@@ -511,7 +511,7 @@ tried = experiment(recipe, options, digits, device, change, prediction=predictio
 # ## Analysis
 #
 # **What worked.** The same budget, the same training images, one look: on scikit-learn's digits 97.18 % where block 4
-# has 79.63 %. On MNIST it costs almost nothing: 99.60 %<!--S10/step2_other_writers mean--> after block 4's
+# has 79.63 %. On MNIST it costs almost nothing: 99.58 %<!--S10/step2_other_writers mean--> after block 4's
 # 99.65 %<!--S7/block4 mean-->, which has nine views. It reads all photos but one.
 #
 # **What did not.** USPS gains nothing. Its digits are drawn nearly as clearly as MNIST's, and all networks read them

@@ -393,7 +393,8 @@ from common.experiments import beside, course_time
 print(beside.table(json.loads(beside.RECORDED.read_text(encoding="utf-8"))))
 
 # %% [markdown]
-# And what all of it comes to: the whole course, every lesson trained in full (`course.py bench --course`).
+# And what all of it comes to: every lesson of the course trained in full, but this one, which trains nothing and takes
+# its eight minutes (`course.py bench --course`).
 
 # %%
 print(course_time.table(json.loads(course_time.RECORDED.read_text(encoding="utf-8"))))
