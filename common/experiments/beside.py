@@ -139,10 +139,10 @@ def _training(step: str, follows: bool):
         nonlocal taken
         while True:
             for batch in loader:
-                if time.perf_counter() > end:
-                    return
                 taken += len(batch[1])
                 yield batch
+                if time.perf_counter() > end:
+                    return
 
     def train(seconds: float) -> int:
         nonlocal taken

@@ -20,6 +20,7 @@ if CONTEXT:
             "common.lesson.notebooks",
             "common.experiments.study",
             "common.data.loaders",
+            "torch._dynamo",  # the first optimizer imports it, and a fork would count it as its own growth
             "common.lesson.plots",
             "sklearn.datasets",  # the built-in digits
             "numba",  # not the loops themselves, whose threads a fork would lose
