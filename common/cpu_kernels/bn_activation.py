@@ -162,7 +162,6 @@ def conv_bn_testing(maps, weight, bias, norm, settings, stride, before, after, p
 
     The convolution has that `stride`.     Each line is in the nearest cache all the way; `convolved` is room for it.
     """
-    weight_of_norm, shifts, running_mean, running_variance, _ = norm
     outputs, height = convolved.shape[:2]
     weights, size = forward_weights(weight), weight.shape[2]
     offsets = window(maps.shape, size)
@@ -173,8 +172,7 @@ def conv_bn_testing(maps, weight, bias, norm, settings, stride, before, after, p
         else:
             strided_lines(maps, offsets, weights, bias, channel, rows, y, stride, convolved)
         for c in range(channel, channel + rows):
-            scale = np.float32(weight_of_norm[c] / np.sqrt(running_variance[c] + settings[1]))
-            shift = np.float32(shifts[c] - running_mean[c] * scale)
+            scale, shift = scale_and_shift(norm, settings, c)
             if before == RELU:
                 _relu(convolved[c, y].reshape(-1))
             activate(convolved[c, y], scale, shift, after, padded_line(out[c], y, padding))
@@ -183,14 +181,20 @@ def conv_bn_testing(maps, weight, bias, norm, settings, stride, before, after, p
 @compiled_parallel
 def depthwise_bn_testing(maps, weight, bias, norm, settings, _stride, before, after, padding, convolved, out):
     """The same with a depthwise convolution; nothing comes before BatchNorm."""
-    weight_of_norm, shifts, running_mean, running_variance, _ = norm
     channels, height, _, _ = convolved.shape
     for c in prange(channels):
-        scale = np.float32(weight_of_norm[c] / np.sqrt(running_variance[c] + settings[1]))
-        shift = np.float32(shifts[c] - running_mean[c] * scale)
+        scale, shift = scale_and_shift(norm, settings, c)
         for y in range(height):
             depthwise_line(maps[c], weight[c, 0], bias[c], y, convolved[c, y].reshape(-1))
             activate(convolved[c, y], scale, shift, after, padded_line(out[c], y, padding))
+
+
+@compiled
+def scale_and_shift(norm, settings, c):
+    """What BatchNorm by its running statistics does to channel c: scale * value + shift."""
+    weight, bias, running_mean, running_variance, _ = norm
+    scale = np.float32(weight[c] / np.sqrt(running_variance[c] + settings[1]))
+    return scale, np.float32(bias[c] - running_mean[c] * scale)
 
 
 @compiled

@@ -17,9 +17,7 @@ from torch.nn.modules.module import _has_any_global_hook
 from common.cpu_kernels.dropout import Dropout
 from common.system.errors import UserError
 
-WIDEST = (
-    32  # channels; with more of them a library's 3x3 convolution, with the channels in a vector's lanes, is as fast
-)
+WIDEST = 32  # channels; a library's 3x3 convolution of more, with the channels in a vector's lanes, is as fast
 AT_ONCE_IN_TESTING = 96  # images: what a layer has written is still in a cache when the next one reads it
 LARGEST_SHARE = 1 - 2**-32  # of what dropout drops: its draws have 32 bits
 

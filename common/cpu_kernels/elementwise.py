@@ -8,7 +8,14 @@ import numpy as np
 from numba import prange
 
 from common.cpu_kernels.batchnorm import drop_line
-from common.cpu_kernels.bn_activation import NONE, activate, channel_normalise_backward, line_sums, normalise_channel
+from common.cpu_kernels.bn_activation import (
+    NONE,
+    activate,
+    channel_normalise_backward,
+    line_sums,
+    normalise_channel,
+    scale_and_shift,
+)
 from common.cpu_kernels.compiler import compiled_parallel
 from common.cpu_kernels.convolution import ZERO, padded_line
 
@@ -79,10 +86,8 @@ def bn_backward(grad_output, maps, norm, statistics, grad_input, grad_weight, gr
 @compiled_parallel
 def bn_testing(maps, norm, settings, padding, out):
     """`bn_forward` in evaluation mode: by the running statistics."""
-    weight, bias, running_mean, running_variance, _ = norm
     channels, height, _, _ = maps.shape
     for c in prange(channels):
-        scale = np.float32(weight[c] / np.sqrt(running_variance[c] + settings[1]))
-        shift = np.float32(bias[c] - running_mean[c] * scale)
+        scale, shift = scale_and_shift(norm, settings, c)
         for y in range(height):
             activate(maps[c, y], scale, shift, NONE, padded_line(out[c], y, padding))

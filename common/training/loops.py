@@ -78,9 +78,9 @@ def fit(
     `test_batches` holds a loader for each protocol: "held-out" images, and what the lesson's "source" measured. Those
     that `options.protocol` asks for are measured after each epoch. No epoch is picked by them: the last one counts.
     With a `Checkpoint` the run is saved after each epoch. Interrupted and resumed on a CPU it ends with exactly the
-    weights of a run that was never interrupted, with as many threads; where `common.cpu_kernels` computes, with any
-    number. A training takes as many threads as cores are idle (`threads`). Where the recipe has an exponential moving
-    average of the weights, the average is tested, and is what `model` holds in the end. Raises UserError for what
+    weights of a run that was never interrupted, with as many threads throughout; where `common.cpu_kernels` computes,
+    with any number. A training takes as many threads as cores are idle (`threads`). Where the recipe has an exponential
+    moving average of the weights, the average is tested, and is what `model` holds in the end. Raises UserError for what
     cannot be trained, when the loss stops being a number, and when another run is training in the checkpoint's folder;
     raises Interrupted on Ctrl-C.
     """

@@ -372,7 +372,7 @@ print(f"{'measured':<11}{'peak memory after each of four epochs':<44}  {megabyte
 # All numbers so far are of a quiet machine. Yours has a browser, a call, a second notebook. What happens to two
 # trainings at once on two cores? Each should take about twice as long.
 #
-# It was five to seven times as long. The reason is how threads wait. Two threads share each loop, and whoever is done
+# It was many times as long, as the first line of each table below has it. The reason is how threads wait. Two threads share each loop, and whoever is done
 # first waits for the other. To wait, OpenMP's threads **spin**: they ask again and again whether the other is done,
 # which wakes faster than sleep. Now let another program take one of the two cores. The thread on the other core spins,
 # and keeps *its* core from everybody, for nothing. With two trainings, four threads spin for each other.
@@ -380,8 +380,8 @@ print(f"{'measured':<11}{'peak memory after each of four epochs':<44}  {megabyte
 # There are settings for it. `OMP_WAIT_POLICY=PASSIVE` has threads sleep at once, and `GOMP_SPINCOUNT` says how long
 # they spin. Both help two trainings, and both slow down one that is alone, for it has some fifty such waits in a step.
 #
-# The course does something else. Several times a second a training asks the system how busy its cores are with other
-# work, and takes as many threads as cores are idle (`common/training/threads.py`, 90 lines). Beside another program
+# The course does something else. About twice a second a training asks the system how busy its cores are with other
+# work, and takes as many threads as cores are idle (`common/training/threads.py`). Beside another program
 # that is one thread, which waits for nobody. Alone it is both. Our loops compute each sum in one thread, in a fixed
 # order, so the weights stay the same to the bit, however often the number changes (`tests/training/test_threads.py`).
 #

@@ -102,7 +102,6 @@ def test_who_asked_for_one_thread_has_one(monkeypatch):
 
 
 def test_beside_programs_that_keep_every_core_busy_one_thread_is_used():
-    threads._watch.cache_clear()
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(threads._cores())]
     try:
         watch, until = threads.Watch(2), time.monotonic() + 60
