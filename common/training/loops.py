@@ -80,9 +80,9 @@ def fit(
     With a `Checkpoint` the run is saved after each epoch. Interrupted and resumed on a CPU it ends with exactly the
     weights of a run that was never interrupted, with as many threads throughout; where `common.cpu_kernels` computes,
     with any number. A training takes as many threads as cores are idle (`threads`). Where the recipe has an exponential
-    moving average of the weights, the average is tested, and is what `model` holds in the end. Raises UserError for what
-    cannot be trained, when the loss stops being a number, and when another run is training in the checkpoint's folder;
-    raises Interrupted on Ctrl-C.
+    moving average of the weights, the average is tested, and is what `model` holds in the end. Raises UserError for
+    what cannot be trained, when the loss stops being a number, and when another run is training in the checkpoint's
+    folder; raises Interrupted on Ctrl-C.
     """
     _refuse_impossible(model, train_batches, recipe, loss)
     measured = _measured(test_batches, options.protocol)
