@@ -29,6 +29,7 @@ from common.cpu_kernels.layers import (
     MaxPool,
     ReLU,
 )
+from common.system import locks
 from common.system.streams import in_notebook
 
 
@@ -40,15 +41,20 @@ def precompile(layers: list[Layer]) -> None:
     if compiler.CACHE is None:
         return
     loops = {name for layer in layers for name in LOOPS[type(layer), getattr(layer, "is_depthwise", False)]}
-    missing = sorted(name for name in loops if not (compiler.CACHE / f"{name}.complete").exists())
-    if not missing:
+    if not _missing(loops):
         return
     quiet, started = in_notebook(), time.perf_counter()  # a page would keep the lines
     if not quiet:
-        print(f"Compiling {len(missing)} CPU loops for this processor, once on a machine ...", file=sys.stderr)
-    _compile_in_processes(missing)
+        print(f"Compiling {len(_missing(loops))} CPU loops for this processor, once on a machine ...", file=sys.stderr)
+    with locks.wait_for_lock(compiler.CACHE / "turn.lock"):  # of several runs that start together, one compiles
+        _compile_in_processes(_missing(loops))
     if not quiet:
         print(f"... took {time.perf_counter() - started:.0f} seconds.", file=sys.stderr)
+
+
+def _missing(loops: set[str]) -> list[str]:
+    """Those of the loops that the cache lacks."""
+    return sorted(name for name in loops if not (compiler.CACHE / f"{name}.complete").exists())
 
 
 def _compile_in_processes(names: list[str]) -> None:

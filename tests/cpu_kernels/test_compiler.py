@@ -4,12 +4,15 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 
 from common.recipe import ROOT
 
 pytest.importorskip("numba")
+from common.cpu_kernels import compiler, layers, precompile  # noqa: E402 - they need it
 
 STEP = """
 import torch
@@ -149,6 +152,25 @@ def test_a_run_compiles_nothing_itself(step):
         ]
     ).replace("STATS", "('cache_hits', 'cache_misses')")
     assert run(code) == "True 0"
+
+
+def test_of_two_runs_that_start_together_one_compiles(tmp_path, monkeypatch):
+    compiled = []
+
+    def compile_slowly(names):
+        compiled.extend(names)
+        time.sleep(0.3)
+        for name in names:
+            (tmp_path / f"{name}.complete").touch()
+
+    monkeypatch.setattr(compiler, "CACHE", tmp_path)
+    monkeypatch.setattr(precompile, "_compile_in_processes", compile_slowly)
+    runs = [threading.Thread(target=precompile.precompile, args=([layers.ReLU(), layers.MaxPool()],)) for _ in range(2)]
+    for one in runs:
+        one.start()
+    for one in runs:
+        one.join()
+    assert sorted(compiled) == ["max_pool_backward", "max_pool_forward", "relu_backward", "relu_forward"]
 
 
 def test_the_first_run_gives_the_bits_of_all_later_ones(copied, request):

@@ -139,3 +139,19 @@ def test_training_minimises_the_loss_that_it_is_given(asked):
 def test_a_lesson_without_a_teacher_refuses_a_recipe_with_one(asked):
     with pytest.raises(UserError, match="S7/block4 learns from labels alone"):
         loops.fit(models.build("S7/block4_dense"), None, {}, RECIPE, asked)
+
+
+def test_a_teacher_without_its_batchnorm_layers_gives_the_same_answers():
+    torch.manual_seed(2)
+    teacher = models.build("S7/teacher")
+    for module in teacher.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2.0)
+    kept = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
+    fused = distillation.fuse_batchnorm(teacher)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in fused.modules())
+    images = torch.randn(8, 1, 28, 28)
+    with torch.no_grad():
+        assert torch.allclose(fused(images), teacher.eval()(images), atol=1e-4)
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in teacher.state_dict().items())
