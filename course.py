@@ -54,6 +54,10 @@ PROGRAMS = {
     "report": ["-m", "common.experiments.quotes"],
     "site": ["site/build.py"],
 }
+MOVED = {  # steps that had another name once
+    "S8/step1_speed": "S9/step1_speed",
+    "S8/step2_frontier": "S8/step8_frontier",
+}
 # Their options are in common/system/command_lines.py.
 IMPORTING_MUCH = ("lab", "notebooks", "read", "report", "site", "study")
 TO_PYTEST = {
@@ -73,6 +77,8 @@ def main(arguments):
         step, *rest = rest if rest and not rest[0].startswith("-") else [DEFAULT_STEP, *rest]
         name = "/".join(Path(step).parts[-2:]).removesuffix(".py")
         steps = sorted(path.relative_to(ROOT / "sessions").as_posix()[:-3] for path in ROOT.glob("sessions/S*/*.py"))
+        if name in MOVED:
+            return refuse(f"{name} is {MOVED[name]} now: `python3 course.py run {MOVED[name]}`.", 2)
         if name not in steps:
             return refuse(f"There is no step {step!r}; the steps are {', '.join(steps)}.", 2)
     elif command != "test" and command not in PROGRAMS:

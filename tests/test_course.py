@@ -127,6 +127,19 @@ def test_what_cannot_be_done_gets_one_sentence(checkout):
         assert len(result.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("step", ["S8/step1_speed", "sessions/S8/step1_speed.py"])
+def test_a_step_that_was_moved_says_where_it_is(checkout, step):
+    result = course(checkout, "run", step)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == "S8/step1_speed is S9/step1_speed now: `python3 course.py run S9/step1_speed`.\n"
+
+
+def test_every_moved_step_is_at_its_new_place_and_not_at_the_old_one():
+    for old, new in runpy.run_path(str(COURSE))["MOVED"].items():
+        assert (COURSE.parent / "sessions" / f"{new}.py").exists()
+        assert not (COURSE.parent / "sessions" / f"{old}.py").exists()
+
+
 def test_help_names_every_command(checkout):
     for arguments in [], ["--help"]:
         result = course(checkout, *arguments)

@@ -1,4 +1,4 @@
-"""Layers that train narrow networks faster on a CPU, compiled by numba. Nobody needs to read them before S8 step 1.
+"""Layers that train narrow networks faster on a CPU, compiled by numba. Nobody needs to read them before S9 step 1.
 
 PyTorch keeps a batch of feature maps as [N, C, H, W] (NCHW). Here the batch comes last, [C, H, W, N], which the field
 calls CHWN: the 64 images of a batch fill a vector unit's lanes, where 8 or 16 channels would leave most of them empty.

@@ -17,7 +17,7 @@ from common.experiments.roofline import IMAGES
 from common.recipe import ROOT
 from common.system.errors import UserError
 
-RECORDED = ROOT / "sessions/S8/bench_beside.json"
+RECORDED = ROOT / "sessions/S9/bench_beside.json"
 STEPS = ("S7/block3", "S7/block1")
 WAYS = {  # what a thread does that waits for another: variables of OpenMP's, and whether the threads follow the load
     "spinning": ({}, False),

@@ -2,7 +2,7 @@
 
 A lesson that trains is measured by a part: some seconds of training and some of testing by its recorded recipe, as
 `course.py run` computes them, and of its teacher if it has one. From these follow its epochs. What a lesson does beside
-its training is measured whole: it is run once as it stands, with the recorded training. S8 step 1 is left out, for it
+its training is measured whole: it is run once as it stands, with the recorded training. S9 step 1 is left out, for it
 trains nothing and measures the machine for some eight minutes.
 """
 
@@ -17,8 +17,8 @@ from common.experiments.roofline import IMAGES
 from common.recipe import ROOT
 from common.system.errors import UserError
 
-RECORDED = ROOT / "sessions/S8/bench_course.json"
-LEFT_OUT = "S8/step1_speed"
+RECORDED = ROOT / "sessions/S9/bench_course.json"
+LEFT_OUT = "S9/step1_speed"
 SECONDS = 6.0  # of training, and at most of testing, by which an epoch is measured
 TEST_IMAGES = 10_000
 
@@ -65,7 +65,7 @@ def table(result: dict) -> str:
             f"{lesson:<40}{trained:>10.1f}{tested:>10.1f}{row['page_seconds'] / 60:>10.1f}{minutes(row):>8.1f}"
         )
     total = sum(map(minutes, result["lessons"].values()))
-    lines.append(f"{'the whole course but S8 step 1':<40}{total:>38.1f}")
+    lines.append(f"{'the whole course but S9 step 1':<40}{total:>38.1f}")
     lines.append(f"{result['threads']} threads, {result['machine']}, torch {result['torch']}")
     return "\n".join(lines)
 

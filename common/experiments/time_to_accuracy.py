@@ -18,12 +18,12 @@ from common.recipe import ROOT, Augmentation, Recipe, non_default_fields
 from common.system.errors import UserError
 from common.system.files import write_atomically, write_together
 
-RECORDED = ROOT / "sessions" / "S8" / "time_to_accuracy.json"
+RECORDED = ROOT / "sessions" / "S9" / "time_to_accuracy.json"
 WEIGHTS = RECORDED.parent / "weights" / "time_to_accuracy.safetensors"
 BAR = 99.40  # per cent
 RECIPE = Recipe(
-    step="S8/step1_speed",
-    network="S8/time_to_accuracy",
+    step="S9/step1_speed",
+    network="S9/time_to_accuracy",
     epochs=9,
     batch_size=128,
     lr=0.4,

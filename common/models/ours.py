@@ -196,7 +196,7 @@ class S6Part2Step4NoDropout(S6Part2Step4):
     dropout = 0.0
 
 
-class S8TimeToAccuracy(nn.Module):
+class S9TimeToAccuracy(nn.Module):
     """7,600 parameters. The first convolution already halves the image, so that few multiply-adds are on large maps."""
 
     def __init__(self):

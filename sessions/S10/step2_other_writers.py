@@ -382,7 +382,7 @@ test_batches = {"held-out": data.InMemoryLoader(digits.test_images, digits.test_
 # %% [markdown]
 # ## The network
 #
-# It is the blueprint of [S8 step 2](../S8/step2_frontier.ipynb), with nearly all the width that 8,000 parameters allow.
+# It is the blueprint of [S8 step 8](../S8/step8_frontier.ipynb), with nearly all the width that 8,000 parameters allow.
 
 # %%
 torch.manual_seed(recipe.seed)

@@ -625,7 +625,7 @@ print("after eight steps the two agree to a hundredth of how far the weights hav
 # %% [markdown]
 # In long runs `train_epoch` does two more things. On a CPU it sends a batch through the network in **micro-batches** of
 # 64 images and adds up their gradients. That is the same sum, and it needs less memory at a time. And where a processor
-# has special units for it, it computes with numbers of 16 bits. [S8 step 1](../S8/step1_speed.ipynb) is about both.
+# has special units for it, it computes with numbers of 16 bits. [S9 step 1](../S9/step1_speed.ipynb) is about both.
 #
 # ### Overfitting, on purpose
 #

@@ -585,7 +585,7 @@ for temperature in (1, 3, 6):
 #
 # **How they were trained.** Rungs 7 and 8 in bfloat16, all others in float32, on a processor without matrix units;
 # the listing below says so. That rounds otherwise, and so it changes the luck of a seed: across this border two runs
-# of one seed have less in common. [S8 step 1](../S8/step1_speed.ipynb) trained block 3's network both ways and could
+# of one seed have less in common. [S9 step 1](../S9/step1_speed.ipynb) trained block 3's network both ways and could
 # not tell the results apart. Rungs 9 and 10 are one training. Until the test they do the same, to the bit, so each
 # seed was trained once and asked both ways after every epoch.
 

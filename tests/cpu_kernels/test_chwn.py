@@ -32,7 +32,7 @@ SUPPORTED = [
     "S7/block3",
     "S7/block4",
     "S7/block4_dense",
-    "S8/step2_frontier",
+    "S8/step8_frontier",
 ]
 LIKE_THEM = [  # the same layers in other widths and numbers
     "S6/part2_step4_no_dropout",

@@ -15,9 +15,9 @@ def test_the_points_are_those_of_the_records():
     found = {point.whose: point for point in frontier.points()}
     assert found["S7/block3"].retold
     assert (
-        not found["S8/time_to_accuracy"].retold and not found["S6/part2_step2_fixed"].retold
+        not found["S9/time_to_accuracy"].retold and not found["S6/part2_step2_fixed"].retold
     )  # the fix is the course's own
-    assert (found["S8/time_to_accuracy"].parameters, len(found["S8/time_to_accuracy"].accuracies)) == (7_600, 10)
+    assert (found["S9/time_to_accuracy"].parameters, len(found["S9/time_to_accuracy"].accuracies)) == (7_600, 10)
     assert [point.parameters for point in frontier.points()] == sorted(point.parameters for point in found.values())
 
 

@@ -62,7 +62,7 @@ def test_the_weights_left_behind_score_what_was_reported(tmp_path, monkeypatch):
     )
     found = time_to_accuracy.ours(options(tmp_path))
     digits = data.load("builtin")
-    network = models.build("S8/time_to_accuracy")
+    network = models.build("S9/time_to_accuracy")
     load_model(network, tmp_path / "seed-1.safetensors")
     score = loops.evaluate(network, InMemoryLoader(digits.test_images, digits.test_labels, 100))
     assert found == {"seed": 1, "correct": score.correct, "total": 360}
@@ -135,7 +135,7 @@ def test_the_record_meets_its_own_rules():
 
 def test_the_weights_kept_are_those_of_the_seed_nearest_the_mean(tmp_path, monkeypatch):
     for name in ("RECORDED", "WEIGHTS"):
-        monkeypatch.setattr(time_to_accuracy, name, tmp_path / "S8" / name)
+        monkeypatch.setattr(time_to_accuracy, name, tmp_path / "S9" / name)
     for seed in (1, 2, 3):
         (tmp_path / f"seed-{seed}.safetensors").write_bytes(bytes([seed]))
     runs = [

@@ -54,7 +54,7 @@ SHAPES = {
         (32, 26, 26), (32, 24, 24), (32, 12, 12), (64, 12, 12), (64, 12, 12), (64, 6, 6), (128, 6, 6), (128, 4, 4),
         (128, 1, 1), (10, 1, 1),
     ],
-    "S8/time_to_accuracy": [
+    "S9/time_to_accuracy": [
         (16, 12, 12), (16, 12, 12), (16, 6, 6), (16, 6, 6), (16, 4, 4), (16, 1, 1), (10, 1, 1),
     ],
 }  # fmt: skip
@@ -69,7 +69,7 @@ def frontier(a, b, c, d, e, f):
     return [*maps, (d, 6, 6), (d, 6, 6), (e, 6, 6), (e, 4, 4), (f, 4, 4), (f, 1, 1), (10, 1, 1)]
 
 
-SHAPES["S8/step2_frontier"] = frontier(12, 18, 24, 24, 30, 30)
+SHAPES["S8/step8_frontier"] = frontier(12, 18, 24, 24, 30, 30)
 SHAPES["S8/frontier_2784"] = frontier(8, 14, 18, 18, 22, 22)
 SHAPES["S8/frontier_1782"] = frontier(6, 10, 14, 14, 16, 16)
 SHAPES["S8/frontier_1196"] = frontier(6, 8, 10, 10, 12, 12)
@@ -102,8 +102,8 @@ PARAMETERS = {
     "S7/teacher": 288_160,
     "S10/step2_other_writers": 7_928,
     "S10/teacher": 72_656,
-    "S8/time_to_accuracy": 7_600,
-    "S8/step2_frontier": 4_500,
+    "S9/time_to_accuracy": 7_600,
+    "S8/step8_frontier": 4_500,
     "S8/frontier_2784": 2_784,
     "S8/frontier_1782": 1_782,
     "S8/frontier_1196": 1_196,

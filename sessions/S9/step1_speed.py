@@ -1,5 +1,5 @@
 # %% [markdown]
-# # S8 step 1: Climb from the sources' loop to ours, one timed rung at a time
+# # S9 step 1: Climb from the sources' loop to ours, one timed rung at a time
 #
 # Every lesson so far had you wait for epochs, and every one used a loop that is faster than the one its source used.
 # This lesson goes the way between the two. The way is an *ablation ladder*: each of its rungs changes one thing, and
@@ -25,8 +25,8 @@
 # **What you'll need**: block 3 of S7, whose network and recipe are timed. The page takes about 8 minutes on 2 CPU
 # cores, and wants them for itself: close what else computes. (The ladder is a CPU's; a GPU has a section of its own.)
 #
-# *Before this*: [S7 block 3](../S7/block3.ipynb). *After this*: [step 2](step2_frontier.ipynb), how few parameters
-# will do. The [map of the steps](../../README.md#the-map-of-the-steps) shows all of them. To run it in the cloud:
+# *Before this*: [S7 block 3](../S7/block3.ipynb). *After this*:
+# [S10 step 1](../S10/step1_your_own_digits.ipynb), digits of your own. The [map of the steps](../../README.md#the-map-of-the-steps) shows all of them. To run it in the cloud:
 # [Colab](https://colab.research.google.com/github/) opens a notebook from your copy of the repository, and the
 # [notes on it](../../docs/machines.md#on-colab) have the two lines that install the course there.
 
@@ -51,7 +51,7 @@ except ModuleNotFoundError:
     raise SystemExit("This kernel lacks the course: run `python3 course.py lab`, or choose the kernel .venv.") from None
 
 recipe = Recipe(
-    step="S8/step1_speed",
+    step="S9/step1_speed",
     epochs=1,
     batch_size=64,
     lr=0.02,
@@ -484,7 +484,7 @@ for name in ("batch last", "bfloat16", "float32 on a GPU"):
 #
 # Seconds an epoch are a means. What you wait for is a network that is good enough, and then everything may change:
 # the number of epochs, the batch, the recipe, the network itself, as long as it holds under 8,000 parameters. The
-# [rules](../../sessions/S8/records/README.md) say where the clock starts and stops and what must not be chosen by a test image.
+# [rules](../../sessions/S9/records/README.md) say where the clock starts and stops and what must not be chosen by a test image.
 #
 # Block 3's network spends most of its work on maps of 26x26 and 24x24. Here the first convolution takes two pixels at
 # a time, and everything after it works on 12x12 and less:
@@ -492,7 +492,7 @@ for name in ("batch last", "bfloat16", "float32 on a GPU"):
 # %%
 from common.experiments import time_to_accuracy
 
-for step in (STEP, "S8/time_to_accuracy"):
+for step in (STEP, "S9/time_to_accuracy"):
     rows = models.layer_rows(models.build(step))
     print(f"{step:<11}{sum(row.parameters for row in rows):>6,} parameters in layers that multiply")
     for row in rows:
@@ -500,9 +500,9 @@ for step in (STEP, "S8/time_to_accuracy"):
     print(f"{'':<11}{'all':<14}{'':>10}{sum(row.multiply_adds for row in rows):>12,} multiply-adds")
 
 # %% [markdown]
-# Halving the maps at once costs accuracy: [step 2](step2_frontier.ipynb) keeps the large maps, and reads
-# 99.50 %<!--S8/step2_frontier mean--> with 4,500<!--S8/step2_frontier parameters--> parameters, but its runs take
-# 6 minutes<!--S8/step2_frontier minutes-->. Here the recipe makes up for it. Block 3's source had a rate that never
+# Halving the maps at once costs accuracy: [step 2](../S8/step8_frontier.ipynb) keeps the large maps, and reads
+# 99.50 %<!--S8/step8_frontier mean--> with 4,500<!--S8/step8_frontier parameters--> parameters, but its runs take
+# 6 minutes<!--S8/step8_frontier minutes-->. Here the recipe makes up for it. Block 3's source had a rate that never
 # falls. This one has one cycle of a high rate, weight decay on the kernels, digits that are moved and scaled, and an
 # exponential moving average of the weights (`common/training/optimizers.py` has the formulas). With these, nine
 # epochs of 128 images a batch do.
@@ -523,7 +523,7 @@ print(time_to_accuracy.text(json.loads(time_to_accuracy.RECORDED.read_text(encod
 # some two hundred calls into PyTorch, and each has its price, however little it computes. With half the
 # multiply-adds, by a second convolution that takes two pixels at a time, an epoch was only 8 % faster. Batches of 256
 # halve the number of calls, and need more epochs for the same accuracy. The log on the [rules'
-# page](../../sessions/S8/records/README.md) has what became of the accuracy.
+# page](../../sessions/S9/records/README.md) has what became of the accuracy.
 
 # %% [markdown]
 # ## Result
@@ -613,7 +613,7 @@ print(bench.table(json.loads(bench.RECORDED_LAYERS.read_text(encoding="utf-8")))
 # **What was missed.** S5, with everything allowed, was to become three times faster. It was where a processor has
 # matrix units (below). Without them its time is arithmetic in float32, which nothing on this ladder makes less of.
 #
-# **Another processor.** [bench_amx.json](../../sessions/S8/bench_amx.json) is an older record, of a processor with Intel's matrix units
+# **Another processor.** [bench_amx.json](../../sessions/S9/bench_amx.json) is an older record, of a processor with Intel's matrix units
 # for bfloat16, from before there were our own loops. There the library's layers in bfloat16 were
 # 2.5 times<!--bench amx S7/block3 bfloat16 ratio--> faster than the source's loop for S7, compiled
 # 2.9 times<!--bench amx S7/block3 compiled ratio-->, and S5, whose large matrix products such units are built for, was

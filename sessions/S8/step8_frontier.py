@@ -1,5 +1,5 @@
 # %% [markdown]
-# # S8 step 2: Take parameters away, and find out how few will do
+# # S8 step 8: Take parameters away, and find out how few will do
 #
 # The assignments set a budget, 20,000 parameters and then 8,000, and asked for 99.4 %. Turn the question round: how
 # few parameters are enough for 99.4 %, for 99.2 %, for 99.0 %, when nobody trains for longer than 15 epochs? One
@@ -20,11 +20,11 @@
 # log-log plot, and what makes two points of a frontier comparable.
 #
 # **What you'll need**: [S7 block 3](../S7/block3.ipynb), for the standard error and the budget. A recorded seed took
-# 6 minutes<!--S8/step2_frontier minutes--> on the machine that the record names. `python3 course.py run
-# S8/step2_frontier --quick` goes through every step in seconds.
+# 6 minutes<!--S8/step8_frontier minutes--> on the machine that the record names. `python3 course.py run
+# S8/step8_frontier --quick` goes through every step in seconds.
 #
-# *Before this*: [step 1](step1_speed.ipynb), which made the runs cheap enough to ask such questions. *After this*:
-# [S10 step 1](../S10/step1_your_own_digits.ipynb), digits of your own; the
+# *Before this*: [S7 block 3](../S7/block3.ipynb). *After this*: [S9 step 1](../S9/step1_speed.ipynb), what makes such
+# runs cheap; the
 # [map of the steps](../../README.md#the-map-of-the-steps) shows what you may have skipped. To run it in the cloud:
 # [Colab](https://colab.research.google.com/github/) opens a notebook from your copy of the repository, and the
 # [notes on it](../../docs/machines.md#on-colab) have the two lines that install the course there.
@@ -49,7 +49,7 @@ except ModuleNotFoundError:
     raise SystemExit("This kernel lacks the course: run `python3 course.py lab`, or choose the kernel .venv.") from None
 
 recipe = Recipe(
-    step="S8/step2_frontier",
+    step="S8/step8_frontier",
     epochs=15,
     batch_size=64,
     lr=0.2,
@@ -139,7 +139,7 @@ print(models.layer_table(model))
 # Where do the parameters sit, and what becomes of them when the widths shrink? The same blueprint in four sizes:
 
 # %%
-SIZES = ("S8/step2_frontier", "S8/frontier_2784", "S8/frontier_1782", "S8/frontier_1196")
+SIZES = ("S8/step8_frontier", "S8/frontier_2784", "S8/frontier_1782", "S8/frontier_1196")
 
 
 def kind_of(name: str, shape: torch.Size) -> str:
@@ -294,7 +294,7 @@ records.save(options, record, model)
 
 # %% [markdown]
 # The recorded runs of the four sizes, trained on all 60,000 images and measured on the test images after the last
-# epoch (`course.py study S8/step2_frontier --seeds 5`, and for the others the same with `--network NAME`):
+# epoch (`course.py study S8/step8_frontier --seeds 5`, and for the others the same with `--network NAME`):
 
 # %%
 for name in SIZES:
@@ -349,9 +349,9 @@ plots.show(plots.confusion(digits.test_labels, predictions), options.out, "confu
 # %% [markdown]
 # ## Analysis
 #
-# **Both bars are met with room.** The 4,500<!--S8/step2_frontier parameters--> parameters that were to read 99.40 %
-# read 99.50 %<!--S8/step2_frontier mean--> in the mean over 5<!--S8/step2_frontier seeds--> seeds, the lowest at
-# 99.39 %<!--S8/step2_frontier minimum-->. The 1,782<!--S8/frontier_1782 parameters--> that were to read 99.00 % read
+# **Both bars are met with room.** The 4,500<!--S8/step8_frontier parameters--> parameters that were to read 99.40 %
+# read 99.50 %<!--S8/step8_frontier mean--> in the mean over 5<!--S8/step8_frontier seeds--> seeds, the lowest at
+# 99.39 %<!--S8/step8_frontier minimum-->. The 1,782<!--S8/frontier_1782 parameters--> that were to read 99.00 % read
 # 99.28 %<!--S8/frontier_1782 mean-->, the lowest at 99.14 %<!--S8/frontier_1782 minimum-->. The next smaller network
 # of either gets to about the same bar: 2,784<!--S8/frontier_2784 parameters--> parameters to
 # 99.45 %<!--S8/frontier_2784 mean-->, with a 95 % interval from 99.36 %<!--S8/frontier_2784 low--> to
@@ -366,14 +366,14 @@ plots.show(plots.confusion(digits.test_labels, predictions), options.out, "confu
 #
 # **What the mistakes do along the frontier.** In 10,000 images there are 99<!--S8/frontier_1196 wrong--> with the
 # fewest parameters, then 72<!--S8/frontier_1782 wrong-->, 55<!--S8/frontier_2784 wrong--> and
-# 50<!--S8/step2_frontier wrong-->. At the narrow end every parameter counts: half as many again take away a quarter
+# 50<!--S8/step8_frontier wrong-->. At the narrow end every parameter counts: half as many again take away a quarter
 # of the mistakes. At the wide end 1,716 more take away five. Exercise 2 turns this into exponents. The line does not
 # go on as it began.
 #
 # **Training and test.** On its augmented training images, in the last epoch, the smallest network reads
 # 98.59 %<!--S8/frontier_1196 training-->, far less than the 99.01 %<!--S8/frontier_1196 mean--> of the test images,
-# which are not moved. The largest reads 99.44 %<!--S8/step2_frontier training--> and
-# 99.50 %<!--S8/step2_frontier mean-->. What the first cannot do is represent: it fails on what it is shown. The
+# which are not moved. The largest reads 99.44 %<!--S8/step8_frontier training--> and
+# 99.50 %<!--S8/step8_frontier mean-->. What the first cannot do is represent: it fails on what it is shown. The
 # second has nearly learned what it is shown, moved and scaled, and makes its mistakes on other people's hands.
 #
 # **The alternatives.** On the validation images three of the four cannot be told from the plain one: overlapping
@@ -488,8 +488,8 @@ check("w = -1, x = 2", shared_gradient(-1.0, 2.0), -4.0, tolerance=1e-9)
 # 2. One blueprint in four sizes: 4,500, 2,784, 1,782 and 1,196 parameters.
 # 3. Overlapping pools, learned pools and a layer used twice were compared on validation images, paired by seed: the
 #    lines above say what each was worth.
-# 4. 99.50 %<!--S8/step2_frontier mean--> with 4,500<!--S8/step2_frontier parameters--> parameters, and
+# 4. 99.50 %<!--S8/step8_frontier mean--> with 4,500<!--S8/step8_frontier parameters--> parameters, and
 #    99.28 %<!--S8/frontier_1782 mean--> with 1,782<!--S8/frontier_1782 parameters-->, means of
-#    5<!--S8/step2_frontier seeds--> seeds after the last epoch.
+#    5<!--S8/step8_frontier seeds--> seeds after the last epoch.
 # 5. On the picture our points are means of last epochs; published ones are single runs, and one is the best of many
 #    by the test images. Ask of every point what it is before you compare it.
