@@ -49,6 +49,11 @@ def main(arguments: list[str] | None = None) -> None:
         raise UserError("The study needs a step, such as S7/block3, or --compare with two of them.")
     if not 1 <= options.seeds <= LARGEST_SEED or options.jobs < 0:
         raise UserError(f"--seeds must be at least 1 and at most {LARGEST_SEED}, and --jobs at least 0.")
+    if options.search:
+        from common.experiments.search import Search
+
+        Search(options.step, options.search, options.override, options.seeds).run(options.trials, options.jobs)
+        return
     study = Study(options.step, options.validate, options.override, options.network)
     if options.anew:
         study.forget()
@@ -103,7 +108,7 @@ class Study:
 
     def run(self, seeds: int, jobs: int = 0) -> None:
         """Train the seeds from 1 to `seeds` that are missing, `jobs` at a time; a finished one is recorded at once."""
-        missing = [seed for seed in range(1, seeds + 1) if not self._is_recorded(seed)]
+        missing = [seed for seed in range(1, seeds + 1) if not self.is_recorded(seed)]
         print(f"{self.title}: {seeds - len(missing)} of {seeds} seeds recorded already", flush=True)
         jobs = max(1, min(jobs or default_jobs(), len(missing)))
         with tqdm(unit="epoch", disable=None) as bar, ThreadPoolExecutor(jobs) as pool:
@@ -112,27 +117,33 @@ class Study:
                 bar.total = len(missing) * epochs
                 bar.update()
 
-            work = [pool.submit(self._train, seed, max(1, cores() // jobs), advance) for seed in missing]
+            work = [pool.submit(self.train, seed, max(1, cores() // jobs), advance) for seed in missing]
             try:
                 for one in work:
                     one.result()
             except BaseException as error:
                 pool.shutdown(wait=False, cancel_futures=True)
-                for process in self.running:
-                    process.terminate()
+                self.stop()
                 if isinstance(error, KeyboardInterrupt):
                     raise InterruptedStudyError("Interrupted; the same command goes on where it stopped.") from None
                 raise
 
-    def _is_recorded(self, seed: int) -> bool:
-        if not self.record.exists():
-            return False
-        record = records.load(self.record)
-        if not self.validate:
-            return any(run["seed"] == seed for run in record["runs"])
-        return seed in search_log.accuracies(search_log.trial(record, self.overrides))
+    def stop(self) -> None:
+        """End the runs that are under way; the next study goes on from their checkpoints."""
+        self.stopped = True
+        for process in self.running:
+            process.terminate()
 
-    def _train(self, seed: int, threads: int, advance) -> None:
+    def validated(self) -> dict[int, float]:
+        """Accuracy on the validation images by seed, in per cent, as the log of the search has it."""
+        return search_log.accuracies(search_log.trial(records.load_if_any(self.name), self.overrides))
+
+    def is_recorded(self, seed: int) -> bool:
+        if self.validate:
+            return seed in self.validated()
+        return any(run["seed"] == seed for run in records.load_if_any(self.name).get("runs", []))
+
+    def train(self, seed: int, threads: int, advance) -> None:
         """Train one seed in a process of its own, from its last checkpoint where there is one, and record it."""
         if self.stopped:
             return

@@ -315,6 +315,65 @@ class S8FrontierSharedConvolutions(S8Frontier1782):
         return TwiceNormalised(layer[:2], self.widths[index]) if index == 2 else layer
 
 
+class S8Frontier3716(S8Frontier):
+    """3,716 parameters."""
+
+    widths = (11, 16, 20, 22, 26, 28)
+
+
+class S8FrontierDense(S8Frontier):
+    """3,570 parameters, in dense 3x3 convolutions, which have room for fewer channels."""
+
+    widths = (6, 6, 8, 9, 10, 12)
+
+    def separable(self, index: int, padding: int) -> nn.Module:
+        """From the width at `index` to the next, by a 3x3 kernel for each pair of channels."""
+        return self.dense(index, padding)
+
+    def dense(self, index: int, padding: int) -> nn.Module:
+        """A dense 3x3 convolution from the width at `index` to the next, BatchNorm and SiLU."""
+        inputs, outputs = self.widths[index : index + 2]
+        return nn.Sequential(
+            nn.Conv2d(inputs, outputs, 3, padding=padding, bias=False), nn.BatchNorm2d(outputs), nn.SiLU()
+        )
+
+
+class S8FrontierHybrid(S8FrontierDense):
+    """3,622 parameters: dense where there are few channels, separable behind the first pool."""
+
+    widths = (8, 8, 20, 20, 26, 28)
+
+    def separable(self, index: int, padding: int) -> nn.Module:
+        """Dense at index 0, separable after it."""
+        return self.dense(index, padding) if index == 0 else S8Frontier.separable(self, index, padding)
+
+
+class S8FrontierDeep(S8Frontier):
+    """3,712 parameters: two separable convolutions more, and fewer channels in each."""
+
+    widths = (8, 12, 12, 18, 18, 22, 22, 22)
+
+    def __init__(self):
+        nn.Module.__init__(self)
+        first, *_, last = self.widths
+        self.layers = nn.Sequential(  # [1, 28, 28]
+            nn.Sequential(nn.Conv2d(1, first, 3, bias=False), nn.BatchNorm2d(first), nn.SiLU()),  # [., 26, 26]
+            self.separable(0, padding=0),  # [., 24, 24]
+            self.separable(1, padding=1),  # [., 24, 24]
+            self.pool(2),  # [., 12, 12]
+            self.separable(2, padding=1),  # [., 12, 12]
+            self.separable(3, padding=1),  # [., 12, 12]
+            self.pool(4),  # [., 6, 6]
+            self.separable(4, padding=1),  # [., 6, 6]
+            self.separable(5, padding=1),  # [., 6, 6]
+            self.separable(6, padding=0),  # [., 4, 4]
+            nn.AvgPool2d(4),  # [., 1, 1]
+            nn.Conv2d(last, 10, 1, bias=False),  # [10, 1, 1]
+            nn.Flatten(),  # [10]
+            nn.LogSoftmax(dim=1),
+        )
+
+
 class S10OtherWriters(S8Frontier):
     """7,928 parameters: the frontier's blueprint with nearly all the width that 8,000 parameters allow."""
 

@@ -33,6 +33,10 @@ NETWORKS = {
     "S8/frontier_strided": ours.S8FrontierStrided,
     "S8/frontier_shared": ours.S8FrontierShared,
     "S8/frontier_shared_convolutions": ours.S8FrontierSharedConvolutions,
+    "S8/frontier_3716": ours.S8Frontier3716,
+    "S8/frontier_dense": ours.S8FrontierDense,  # other ways to spend as many parameters
+    "S8/frontier_hybrid": ours.S8FrontierHybrid,
+    "S8/frontier_deep": ours.S8FrontierDeep,
     "S10/step2_other_writers": ours.S10OtherWriters,
     "S10/teacher": ours.S10Teacher,
 }

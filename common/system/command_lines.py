@@ -75,6 +75,8 @@ def study() -> argparse.ArgumentParser:
     add("--jobs", type=int, default=0, help="how many at once (default: one for each core, at most 8; 4 on a GPU)")
     add("--validate", action="store_true", help="measure on 5,000 training images, for the log of the search")
     add("--override", default="", metavar="'NAME=VALUE ...'", help="with --validate: other values in the recipe")
+    add("--search", default="", metavar="'NAME=LOW..HIGH NAME=A|B'", help="try recipes of this space, by --validate")
+    add("--trials", type=int, default=20, help="with --search: how many recipes in all (default: 20)")
     add("--network", default="", help="train this network by the step's recipe; it gets a record of its own")
     add("--anew", action="store_true", help="first forget these runs, recorded or broken off")
     add("--compare", nargs=2, metavar=("A", "B"), help=COMPARE)
