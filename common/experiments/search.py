@@ -63,7 +63,7 @@ class Search:
     """A search over the recipes of one step, in one space."""
 
     def __init__(self, step: str, text: str, fixed: str, seeds: int, asked: tuple[str, ...] = ("--data=mnist",)):
-        """`fixed` are overrides that every trial has. Raises UserError for an unknown step and for impossible values."""
+        """`fixed` are overrides that every trial has. Raises UserError for an unknown step and impossible values."""
         try:
             import optuna
         except ModuleNotFoundError:
