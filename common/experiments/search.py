@@ -13,6 +13,7 @@ import statistics
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
+from common import models
 from common.experiments.study import InterruptedStudyError, Study, cores, default_jobs
 from common.recipe import ROOT, Recipe, with_overrides
 from common.system import locks
@@ -64,10 +65,8 @@ class Search:
 
     def __init__(self, step: str, text: str, fixed: str, seeds: int, asked: tuple[str, ...] = ("--data=mnist",)):
         """`fixed` are overrides that every trial has. Raises UserError for an unknown step and impossible values."""
-        try:
-            import optuna
-        except ModuleNotFoundError:
-            raise UserError("--search needs the package optuna: `.venv/bin/pip install optuna`.") from None
+        import optuna
+
         self.optuna, self.fixed, self.seeds, self.asked = optuna, fixed, seeds, asked
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
@@ -76,7 +75,9 @@ class Search:
         recipe = with_overrides(Recipe(self.step, epochs=1, batch_size=64, lr=0.1, momentum=0.9), fixed)
         for name, kind in self.space.items():
             for value in getattr(kind, "choices", None) or (kind.low, kind.high):
-                with_overrides(recipe, overrides_of({name: value}))
+                models.source(
+                    models.of(with_overrides(recipe, overrides_of({name: value})))
+                )  # names an unknown network
         self.folder = ROOT / "runs" / "search" / self.step
         self.title = f"{fixed} {text}".strip()
         self.stopped, self.running = False, []
@@ -126,8 +127,11 @@ class Search:
             study_name=self.title,
             load_if_exists=True,
             direction="maximize",
-            sampler=optuna.samplers.TPESampler(seed=1, multivariate=True, constant_liar=True, n_startup_trials=8),
             pruner=optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2),
+        )
+        begun = 1 + len(study.trials)  # a sampler with the seed of the one before would propose the same again
+        study.sampler = optuna.samplers.TPESampler(
+            n_startup_trials=8, seed=begun, multivariate=True, constant_liar=True
         )
         for one in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
             study.tell(one.number, state=optuna.trial.TrialState.FAIL)

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from common import records
 from common.experiments import frontier
 
 
@@ -19,6 +20,13 @@ def test_the_points_are_those_of_the_records():
     )  # the fix is the course's own
     assert (found["S9/time_to_accuracy"].parameters, len(found["S9/time_to_accuracy"].accuracies)) == (7_600, 10)
     assert [point.parameters for point in frontier.points()] == sorted(point.parameters for point in found.values())
+
+
+def test_the_best_epoch_of_the_best_seed_is_found_by_hand():
+    found = {point.whose: point for point in frontier.points()}["S7/block3"]
+    rows = [row for run in records.load("S7/block3")["runs"] if run["protocol"] == "held-out" for row in run["history"]]
+    assert found.best == pytest.approx(max(row["test_correct"] for row in rows) / 100)
+    assert found.best > max(found.accuracies)
 
 
 def test_the_kept_picture_shows_todays_records():
