@@ -9,6 +9,8 @@ from common.lesson.plots.images import confusion, grid, mistakes, percent, pictu
 from common.lesson.plots.maps import feature_maps, heatmaps, kernels, maps
 from common.lesson.plots.networks import network, neurons, receptive_fields
 from common.lesson.plots.pooling import class_maps, intervals, many_tests, shift_maps
+from common.lesson.plots.rates import added, effective_rates, raw_and_averaged, swings
+from common.lesson.plots.regularisation import kernel_steps, masked_maps
 from common.lesson.plots.robustness import accuracy_curves, reliability
 from common.lesson.plots.reading import preparation
 from common.lesson.plots.studies import frontier, ladder
@@ -16,11 +18,13 @@ from common.lesson.plots.writers import against, rows_of_digits, spoilt
 
 __all__ = [
     "accuracy_curves",
+    "added",
     "against",
     "ceilings",
     "class_maps",
     "confusion",
     "curves",
+    "effective_rates",
     "error_curves",
     "feature_maps",
     "frontier",
@@ -28,10 +32,12 @@ __all__ = [
     "heatmaps",
     "histograms",
     "intervals",
+    "kernel_steps",
     "kernels",
     "ladder",
     "many_tests",
     "maps",
+    "masked_maps",
     "mistakes",
     "network",
     "neurons",
@@ -41,12 +47,14 @@ __all__ = [
     "plt",
     "preparation",
     "probabilities",
+    "raw_and_averaged",
     "receptive_fields",
     "reliability",
     "rows_of_digits",
     "shift_maps",
     "show",
     "spoilt",
+    "swings",
     "valley",
     "widening",
 ]
