@@ -5,12 +5,14 @@ from common.lesson.plots.backprop import error_curves, valley, widening
 from common.lesson.plots.batchnorm import histograms, picked_epochs
 from common.lesson.plots.ceilings import ceilings
 from common.lesson.plots.curves import curves
+from common.lesson.plots.fields import path_bells, shared_squares, votes, where_digits_lie
 from common.lesson.plots.images import confusion, grid, mistakes, percent, pictures, probabilities
 from common.lesson.plots.maps import feature_maps, heatmaps, kernels, maps
 from common.lesson.plots.networks import network, neurons, receptive_fields
 from common.lesson.plots.pooling import class_maps, intervals, many_tests, shift_maps
 from common.lesson.plots.robustness import accuracy_curves, reliability
 from common.lesson.plots.reading import preparation
+from common.lesson.plots.separable import kernel_tables, slopes, split_convolution
 from common.lesson.plots.studies import frontier, ladder
 from common.lesson.plots.writers import against, rows_of_digits, spoilt
 
@@ -28,6 +30,7 @@ __all__ = [
     "heatmaps",
     "histograms",
     "intervals",
+    "kernel_tables",
     "kernels",
     "ladder",
     "many_tests",
@@ -35,6 +38,7 @@ __all__ = [
     "mistakes",
     "network",
     "neurons",
+    "path_bells",
     "percent",
     "picked_epochs",
     "pictures",
@@ -44,9 +48,14 @@ __all__ = [
     "receptive_fields",
     "reliability",
     "rows_of_digits",
+    "shared_squares",
     "shift_maps",
     "show",
+    "slopes",
+    "split_convolution",
     "spoilt",
     "valley",
+    "votes",
+    "where_digits_lie",
     "widening",
 ]
