@@ -93,8 +93,8 @@ print("This page has no record of its own: it reads the records of the ablation 
 plots.show(plots.split_convolution(), options.out, "split_convolution")
 
 # %% [markdown]
-# The idea is from Sifre's thesis (2014). MobileNet is built of it (Howard and others 2017, [arXiv
-# 1704.04861](https://arxiv.org/abs/1704.04861)). In PyTorch, `groups=inputs` makes a convolution depthwise.
+# The idea is from Sifre's thesis. MobileNet is built of it ([Howard and others](https://arxiv.org/abs/1704.04861)). In
+# PyTorch, `groups=inputs` makes a convolution depthwise.
 #
 # **Yours: the price list** (easy, 5 minutes). From C to D channels, return the number of weights of a dense 3x3
 # convolution and of a separable one, as a pair.
@@ -201,7 +201,7 @@ plots.show(plots.kernel_tables({"dense": dense, "separable, as one kernel": one}
 # not change the rank.)
 #
 # Here is a case where rank 1 is too little. From one map, two outputs are wanted: its vertical edges and its horizontal
-# ones. With one kernel for both, the best that can be had is a mixture.
+# ones. With one kernel for both, the best that can be had is a mixture. (Grey is 0 in the three pictures on the right.)
 
 # %%
 wanted = torch.stack([edges, edges.T])[:, None]  # from one input to two outputs
@@ -261,9 +261,8 @@ for name, step in (("S7 block 3", "S7/block3"), ("ours", "S7/block4_relu")):
 #
 # ReLU's slope is 0 for everything negative. The gradient is multiplied by that slope, so where a value is
 # negative, no gradient passes. **SiLU** is x times sigmoid(x). Far to the right the sigmoid is 1 and SiLU is nearly
-# x. Far to the left it is nearly 0. In between it dips below 0 and has no edge (Hendrycks and Gimpel 2016, [arXiv
-# 1606.08415](https://arxiv.org/abs/1606.08415); Ramachandran and others 2017, [arXiv
-# 1710.05941](https://arxiv.org/abs/1710.05941)).
+# x. Far to the left it is nearly 0. In between it dips below 0 and has no edge ([Hendrycks and
+# Gimpel](https://arxiv.org/abs/1606.08415); [Ramachandran and others](https://arxiv.org/abs/1710.05941)).
 #
 # One number by hand, x = 1: sigmoid(1) is 0.731, so SiLU(1) = 0.731. For x = -1 it is -1 times 0.269, so -0.269.
 #
@@ -343,7 +342,7 @@ found = experiment(ours, options, digits, device, "network=S7/block4_one_view", 
 # ## Result
 #
 # Now the full trainings, from the ablation ladder: a row of recipes, each with one change more than the one below it. Each
-# was trained on 55,000 images for 15 epochs with five seeds, and measured on the 5,000 validation images.
+# was trained for 15 epochs with five seeds, and measured on the 5,000 validation images, which it was not trained on.
 
 # %%
 for title in ("separable convolutions", "SiLU"):
@@ -385,9 +384,10 @@ for step in ("S7/block4_dense", "S7/block4_relu"):
 # Here it is not. A likely reason: a depthwise convolution does only nine multiply-adds for each number that it reads, so
 # it waits for the memory. And there are more layers to call. S9 measures where time goes.
 #
-# One more count. Work in a test depends on how often the network is asked. Our network for 20,000 parameters, built of
-# the same layers, needs less work for one look at an image than [S6 step 3](../S6/part2_step3_global_pooling.ipynb).
-# But its recorded accuracy comes from nine looks at each image, of which step 5 tells.
+# One more count. Work in a test depends on how often the network is asked. A larger network of ours is built of the same
+# layers, [S6 step 4](../S6/part2_step4_under_20k.ipynb). For one look at an image it needs less work than [S6 step
+# 3](../S6/part2_step3_global_pooling.ipynb). But its recorded accuracy comes from nine looks at each image, of which
+# step 5 tells.
 
 # %%
 work = {}

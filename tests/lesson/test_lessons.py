@@ -16,8 +16,7 @@ from common.recipe import ROOT
 REBUILT = [
     step
     for step in lessons()
-    if step.startswith(("S5/", "S6/", "S8/", "S10/"))
-    and step not in ("S6/part2_step4_under_20k", "S8/step8_frontier")
+    if step.startswith(("S5/", "S6/", "S8/", "S10/")) and step not in ("S6/part2_step4_under_20k", "S8/step8_frontier")
 ]
 
 # Numbers of other people, which no cell of a page can print.
