@@ -403,8 +403,7 @@ print(f"times as much: {one_look:.2f} with one look, {9 * one_look:.1f} with nin
 # **What worked.** From 40 to 40 channels the split needs 1,960 weights instead of 14,400. So the same budget pays for
 # 40 channels where block 3 has 16.
 #
-# **What is not shown.** That the split reads more digits, or that SiLU does. Five seeds cannot see a twentieth of a point.
-# We keep both: they cost no parameters, and the seeds show no loss.
+# **What is not shown.** That the split or SiLU reads more digits. We keep both: the seeds show no loss.
 #
 # **What the next step asks.** The last layers got wide. [Step 4](step4_where_it_looks.ipynb) asks what each of their
 # cells can see.

@@ -191,15 +191,15 @@ for row in layers["for 20,000"]:
         )
 
 # %% [markdown]
-# A 3x3 layer adds two jumps to the field: 2 pixels on the first maps, 4 behind one max-pool, 8 behind two. It costs the
-# same number of parameters everywhere. **Reach is cheap late.** The last layer has no padding. So it adds 8 pixels, and
+# A 3x3 layer adds two jumps to the field: 2 pixels on the first maps, 4 behind one max-pool, 8 behind two. With equal
+# channels it costs the same number of parameters everywhere. So **reach is cheap late**. The last layer has no padding. So it adds 8 pixels, and
 # it also drops the outermost cells: 16 are left of 36.
 #
 # ## To be able to see is not to mind
 #
-# A pixel in the middle of a field has more ways to the cell than one at its rim. Take two layers with kernels of 3, in
-# one direction. The first gives the counts 1, 1, 1. Behind the second they are 1, 2, 3, 2, 1: from the middle pixel
-# three paths lead to the cell, from the first pixel one.
+# A pixel in the middle of a field has more ways to the cell than one at its rim. Look along one row only, and
+# take two layers with kernels of 3. Behind the first, one path leads to a cell from each of three pixels: 1, 1, 1.
+# Behind the second the counts are 1, 2, 3, 2, 1. From the middle pixel three paths lead to the cell, from the first one.
 #
 # **Yours: one layer more** (medium, 10 minutes). `paths` is a list of such counts. Behind a layer with this `kernel`,
 # whose inputs are `jump` pixels apart, return the new list. It is longer by (kernel - 1) x jump. In it the old
@@ -256,7 +256,8 @@ print(f"of a corner cell's paths in a row {outside:.0f} % begin in the padding, 
 
 # %% [markdown]
 # The counts look like a bell. So a field of 40 on an image of 28 is less than it sounds: nearly nine of ten paths lead
-# from its middle half. And the corner cell's bell stands over the side of the digit. It can see the far side, by few paths.
+# from its middle half. And the corner cell's bell stands over the
+# side of the digit. It can see the far side, but by few paths.
 #
 # The count treats all weights alike, and training does not. [Luo and
 # others](https://arxiv.org/abs/1701.04128) find such bells in trained networks too, and call what a cell really
@@ -299,8 +300,9 @@ found = experiment(recipe, options, digits, device, prediction=prediction, netwo
 #
 # The network for 20,000 parameters ends with an average over its 16 cells, Dropout, and a 1x1 convolution that makes
 # ten logits of 60 averages. (In training, Dropout sets each average to 0 one time in ten: about six of the 60, and
-# other ones for each image. In a test it does nothing.) An average and a 1x1 convolution may change places. So each
-# cell has ten logits of its own, a vote, and the answer is the average of the votes.
+# other ones for each image. In a test it does nothing.) An average and a 1x1 convolution only multiply and add, so
+# their order does not matter. Each cell therefore has ten logits of its own, a vote, and the answer to one look is the
+# average of the votes.
 #
 # We ask the cells about the last 5,000 training images. The network has learned from them. So the numbers compare the
 # cells with each other, and do not say how well it reads new digits.
@@ -343,7 +345,7 @@ for name, votes in (
 # A corner reads few digits, and says it softly: its ten logits lie close together, so it hardly moves the average. Nobody
 # trained a cell to answer alone. The loss sees only the average, and a cell may be silent when others speak.
 #
-# But many soft votes add up. The twelve outer cells, most of them poor, are right together on 98.9 %. **A cell that can
+# But many soft votes add up. The twelve outer cells, many of them poor, are right together on 98.9 %. **A cell that can
 # see everything need not use it. And a cell that is poor alone need not be useless.**
 #
 # The four in the middle also say how far to trust an answer:
@@ -359,11 +361,8 @@ for name, some in (("agree with the answer", agree), ("do not all agree", ~agree
 #
 # ## Analysis
 #
-# **What worked.** The plan: by the formula, each of the 16 cells can see all of the image. It needs no training to check
-# that.
-#
-# **What did not.** The hope behind the plan, sixteen cells that each judge the whole digit. The middle four do; the
-# corners do not. The bell is a likely reason: a corner's paths lead mostly from a side of the digit and from padding.
+# **What came out.** The plan holds: each of the 16 cells can see all of the image. The hope behind it does not: the
+# middle four cells judge the whole digit, the corners do not. The bell is a likely reason: a corner's paths lead mostly from a side of the digit and from padding.
 # This page does not test that.
 #
 # **What the next step asks.** Several cells vote on one look. Step 5 lets the network take several looks, and learn from
