@@ -5,6 +5,7 @@ from common.lesson.plots.backprop import error_curves, valley, widening
 from common.lesson.plots.batchnorm import histograms, picked_epochs
 from common.lesson.plots.ceilings import ceilings
 from common.lesson.plots.curves import curves
+from common.lesson.plots.fields import path_bells, shared_squares, votes, where_digits_lie
 from common.lesson.plots.images import confusion, grid, mistakes, percent, pictures, probabilities
 from common.lesson.plots.maps import feature_maps, heatmaps, kernels, maps
 from common.lesson.plots.networks import network, neurons, receptive_fields
@@ -13,6 +14,7 @@ from common.lesson.plots.rates import added, effective_rates, raw_and_averaged, 
 from common.lesson.plots.regularisation import kernel_steps, masked_maps
 from common.lesson.plots.robustness import accuracy_curves, reliability
 from common.lesson.plots.reading import preparation
+from common.lesson.plots.separable import kernel_tables, slopes, split_convolution
 from common.lesson.plots.studies import frontier, ladder
 from common.lesson.plots.writers import against, rows_of_digits, spoilt
 
@@ -33,6 +35,7 @@ __all__ = [
     "histograms",
     "intervals",
     "kernel_steps",
+    "kernel_tables",
     "kernels",
     "ladder",
     "many_tests",
@@ -41,6 +44,7 @@ __all__ = [
     "mistakes",
     "network",
     "neurons",
+    "path_bells",
     "percent",
     "picked_epochs",
     "pictures",
@@ -51,10 +55,15 @@ __all__ = [
     "receptive_fields",
     "reliability",
     "rows_of_digits",
+    "shared_squares",
     "shift_maps",
     "show",
+    "slopes",
+    "split_convolution",
     "spoilt",
     "swings",
     "valley",
+    "votes",
+    "where_digits_lie",
     "widening",
 ]
