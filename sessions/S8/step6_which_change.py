@@ -2,17 +2,16 @@
 # # S8 step 6: Ask which change did it, and count how often you asked
 #
 # Ten changes lead from the recipe of S7 block 3 to a network that makes about half of its mistakes. Which of them did it?
-# This page reads the whole ladder, and asks what its measurements can tell.
 #
 # **What you'll do**
 #
-# 1. Measure a change that does nothing, and work out how often ten of them show a lucky one.
+# 1. Measure a change that does nothing, and see what ten of them would look like.
 # 2. Read the ladder, rung by rung, and judge a pair that was picked by hand.
 # 3. Compute the least difference that five seeds can show.
 # 4. Find out how much the best of many flatters.
 # 5. Count how often the test images were looked at.
 #
-# **What you'll learn**: to read an ablation, what several comparisons do to a p-value, power, the flattery of choosing.
+# **What you'll learn**: to read an ablation, several comparisons, power, the flattery of choosing.
 #
 # **What you'll need**: [how sure a number is](../S6/part2_step3_how_sure.ipynb), and about 30 minutes. The computer
 # needs less than a minute.
@@ -73,16 +72,16 @@ print("Only the experiment below is trained here; all else is recorded.")
 # %% [markdown]
 # ## A change that does nothing
 #
-# How large is the difference when a change does nothing? We build the same network, but draw one random number first.
-# So it starts from other weights, and all else stays. No network is better for that.
+# We build the same network, but draw one random number first. So it starts from other weights, and all else stays. It is
+# no better for that.
 #
 # **Predict first.** We train both ways on 1,000 images, with three seeds. How far from 0 is the mean difference? Write
 # your guess into `prediction`, and run the cell.
 #
 # <details><summary>Answer</summary>
 #
-# See the line "difference". Its interval contains 0, as in 95 of 100 such experiments. But look at the single seeds:
-# with one of them alone you would have found that the change helps, or harms.
+# See the line "difference". Its interval contains 0, as in 95 of 100 such experiments. But look at single seeds: with one
+# of them alone you would have found that the change helps, or harms.
 #
 # </details>
 
@@ -99,23 +98,23 @@ small = {"images": 1_000, "held_out": 2_000, "batch_size": 32}
 found = experiment(recipe, options, digits, device, prediction=prediction, network=the_same_again, **small)
 
 # %% [markdown]
-# So we ask for each difference how probable it is by chance: its [p-value](../S7/block3.ipynb). Below 0.05 is rare, one case in
-# twenty. But who measures ten changes gets ten chances. A useless one stays above 0.05 with probability 0.95, and all
-# ten do with 0.95 to the tenth power.
+# So we ask of each difference how often chance alone makes one as large: its [p-value](../S7/block3.ipynb). Below 0.05 is
+# rare, one case in twenty. But who measures ten changes gets ten chances. A useless one stays above 0.05 with
+# probability 0.95, and all ten do with 0.95 to the tenth power.
 
 # %%
 for level in (0.05, 0.05 / 10):
     print(f"of ten useless changes, one below {level:g}: {100 * (1 - (1 - level) ** 10):.0f} % of all tables")
 
 # %% [markdown]
-# Of such tables, 40 % hold a "discovery". With the level divided by ten it is 5 % again. (This is Bonferroni's rule. It
-# also holds where comparisons depend on each other.) So the course has one rule: below 0.05 / 10 a rung is *told from
-# chance*, below 0.05 *perhaps*, else *not told from chance*. The last is no proof that it does nothing.
+# Of such tables, 40 % hold a "discovery". With the level divided by ten it is 5 % again (Bonferroni's rule). So the course
+# has one rule: below 0.05 / 10 a rung is *told from chance*, below 0.05 *perhaps*, else *not told from chance*. The
+# last is no proof that it does nothing.
 #
 # ## The ladder
 #
-# Each rung adds one thing to the rung below. Each was trained with five seeds on 55,000 training images, and measured on
-# the 5,000 others, the validation images, after the last epoch.
+# Each rung adds one thing to the rung below. It was trained with five seeds on the training images without the last 5,000,
+# and measured on these, the validation images, after the last epoch.
 
 # %%
 print(f"{'rung':<33}{'mean of 5 seeds':>16}   what it changes")
@@ -125,15 +124,16 @@ for rung in ladder.rungs():
     mean = fmean(rung.validated().values())
     print(f"{rung.number:>2} {rung.title:<30}{mean:>14.3f} %   {change.replace('augmentation.', '')[:66]}".rstrip())
     below = rung
+cycle = 0.2 * (0.2 * 0.52 + 0.8 * 0.5)  # the peak, times its mean share in the rise (a fifth of all steps) and the fall
+print(f"mean effective learning rate: rung 1 {0.02 / (1 - 0.8):.1f}, rung 2 {cycle / (1 - 0.9):.1f}")
 
 # %% [markdown]
 # - **The pairs do the work.** An accuracy of 99.5 % on 5,000 images has a standard error of 0.10 points. But all rungs
-#   read the same images, and an unreadable one lowers all alike. And the same seed brings the same order of images. So
-#   we look at differences, seed by seed.
-# - **Rung 2 is several changes**: another schedule, one epoch more, and a mean effective learning rate about ten times
-#   as high. The ladder cannot tell these apart.
-# - **Rungs 9 and 10 are the same networks**, asked once and nine times, and all learned from one teacher. How lucky this
-#   teacher was, no interval here contains.
+#   read the same images, and an unreadable one lowers all alike. So we look at differences, seed by seed.
+# - **Rung 2 is several changes**: another schedule, one epoch more, and ten times the mean effective learning rate. The
+#   ladder cannot tell these apart.
+# - **Rungs 9 and 10 are the same networks**, asked once and nine times, and all learned from one teacher. How lucky it was,
+#   no interval here contains. (Rungs 7 and 8 were trained in bfloat16, all others in float32.)
 #
 # **Predict first.** How many of the ten rungs are told from chance?
 #
@@ -197,7 +197,7 @@ print(f"tables of nine equal rungs with a pair of p <= {picked.p:.4f}: {100 * ho
 #
 # ### From the bottom to the top
 #
-# The whole way was planned, too; its three parts were not. All are held to the same level.
+# The ten rungs, the picked pair, and four comparisons more: that makes 15 on this page.
 
 # %%
 ways = {"the whole way": (0, 10), "training": (0, 6), "the network": (6, 8), "teacher and views": (8, 10)}
@@ -207,8 +207,8 @@ for title, (first, last) in ways.items():
     print(f"rungs {first} to {last:<4}{title:<19}{told}")
 
 # %% [markdown]
-# The whole way is told from chance, and no single rung is. That is no contradiction: each of many steps can be too small
-# to be seen. And in another order of the rungs the shares would be others.
+# The whole way is told from chance, also at 0.05 / 15. No single rung is. That is no contradiction: each of many steps can
+# be too small to be seen. And in another order of the rungs the shares would be others.
 #
 # ## What five seeds can show
 #
@@ -294,23 +294,19 @@ luck = random.standard_normal((20_000, len(tried)))
 for recipes in (1, 3, len(tried)):
     flattery = luck[:, :recipes].max(axis=1).mean()
     print(f"the best of {recipes:>2} equal recipes looks better than it is by {flattery:.1f} standard deviations")
-five = list(rung5.validated().values())
-spread = stdev(rung5.validated().values())
-above = max(tried) - fmean(rung5.validated().values())
-print(
-    f"rung 5, standard deviation of five seeds: {spread:.3f} points; so choosing alone: {flattery * spread:+.2f} points"
-)
-print(f"the best try, less the mean of rung 5: {above:+.2f} points")
+mean, spread = fmean(rung5.validated().values()), stdev(rung5.validated().values())
+print(f"rung 5, five seeds: standard deviation {spread:.3f} points, so choosing alone: {flattery * spread:+.2f} points")
+print(f"the best try, less the mean of rung 5: {max(tried) - mean:+.2f} points")
 
 # %% [markdown]
-# Much of what the best try promises can be flattery. A search with one seed each mostly finds lucky seeds.
+# Much of what the best try promises can be flattery. A search with one seed each finds lucky seeds.
 #
 # And this log is not all that was tried. Rung 5's own first run was replaced by five seeds. First tries on halves of the
 # training images were not kept. The [notes](../S7/records/README.md) tell of them, and nothing here rests on them.
 #
 # ## How often the test images were looked at
 #
-# Each change was chosen on training images. Did the test images stay out? The whole history:
+# Each change was chosen on training images. The test images had another part. The whole history:
 #
 # 1. The ladder ended at rung 6. Three bars were set: for the mean, for the lowest seed, and for the last three epochs of
 #    all seeds. Ten seeds were tested, and missed them.
@@ -338,7 +334,8 @@ print(
 
 # %% [markdown]
 # Twice a "missed" on the test images decided that more changes were looked for. With a "met" the search would have
-# ended. **That is a choice by the test images**, and the last row is one of three. What can it have flattered?
+# ended. **That is a choice by the test images**, and the last row is one of three. (The notes of that time argue from
+# test results too.) What can it have flattered?
 
 # %%
 top = comparison.accuracies(ladder.TOP)
@@ -355,6 +352,7 @@ print(f"by the luck of 10,000 images: {1.96 * math.sqrt(mean * (100 - mean) / 10
 # - The best of three equal ones looks better by 0.9 standard errors. The rise from rung 6 is several times as large. So
 #   the luck of the seeds does not explain it.
 # - It was measured on the images that sent the search on. Only new images could rule out that it fits these.
+# - Whether the teacher or the nine views made the rise, these tests do not say.
 # - The interval over seeds leaves out the luck of the images, which reaches farther, and that of the one teacher.
 #
 # ## Result
@@ -362,8 +360,8 @@ print(f"by the luck of 10,000 images: {1.96 * math.sqrt(mean * (100 - mean) / 10
 # | what | target | came out |
 # |---|---|---|
 # | the whole way | told from chance | yes: 0.232 points on validation images |
-# | each of the ten rungs | a verdict | nine not told from chance; the one-cycle rate *perhaps* |
-# | looks at the test images | counted | 29 runs of four recipes, and two decisions to go on |
+# | each of the ten rungs | a verdict | one *perhaps*, nine not told from chance |
+# | looks at the test images | counted | 29 runs of four recipes, two decisions to go on |
 #
 # ## Analysis
 #
@@ -376,7 +374,7 @@ print(f"by the luck of 10,000 images: {1.96 * math.sqrt(mean * (100 - mean) / 10
 # **Question 1.** A rung has p = 0.02. Ten rungs were compared. What do you write?
 #
 # - **a** It helps: p is below 0.05.
-# - **b** Perhaps: among ten useless rungs one falls this low quite often.
+# - **b** Perhaps: of ten useless rungs, one falls this low in nearly one table of five.
 # - **c** It does nothing: p is above 0.005.
 #
 # <details><summary>Answer</summary>
@@ -413,7 +411,7 @@ print(f"by the luck of 10,000 images: {1.96 * math.sqrt(mean * (100 - mean) / 10
 # %% [markdown]
 # ## Recap
 #
-# 1. A change that does nothing shows a difference too. Of ten such changes, one has p < 0.05 in 40 % of all tables.
+# 1. A change that does nothing shows a difference too. Of ten, one has p < 0.05 in 40 % of all tables.
 # 2. The whole way is told from chance, and no single rung is. A pair picked by hand with p = 0.0093 stands in a quarter of
 #    all tables of equal rungs.
 # 3. With a deviation of 0.08, five seeds need 0.20 points.
