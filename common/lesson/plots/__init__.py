@@ -1,6 +1,7 @@
 """The course's figures, in one style. Each function returns a figure; `show` displays it or writes it as PNG."""
 
 from common.lesson.plots.style import plt, show  # noqa: I001 - first of all: it chooses matplotlib's backend
+from common.lesson.plots.ablation import forest
 from common.lesson.plots.backprop import error_curves, valley, widening
 from common.lesson.plots.batchnorm import histograms, picked_epochs
 from common.lesson.plots.ceilings import ceilings
@@ -29,6 +30,7 @@ __all__ = [
     "effective_rates",
     "error_curves",
     "feature_maps",
+    "forest",
     "frontier",
     "grid",
     "heatmaps",
