@@ -13,7 +13,8 @@ import pytest
 from common.lesson.notebooks import is_own, lessons, read
 from common.recipe import ROOT
 
-REBUILT = [step for step in lessons() if step.startswith(("S5/", "S6/", "S10/")) and "step4" not in step]
+NOT_YET = {"S6/part2_step4_under_20k", "S7/block1", "S7/block2", "S7/block3", "S8/step8_frontier"}
+REBUILT = [step for step in lessons() if step.startswith(("S5/", "S6/", "S7/", "S8/", "S10/")) and step not in NOT_YET]
 
 # Numbers of other people, which no cell of a page can print.
 SOURCES = {
@@ -140,6 +141,7 @@ def test_every_number_in_the_text_is_one_that_the_page_shows(step):
     unknown = []
     for text in prose(step):
         text = re.sub(r"[\d.,]+( %| points?| [a-z]+)?<!--.*?-->", "", text)
+        text = re.sub(r"\s(?:19|20)\d\d(?=\]\()", "", text)  # the year of a source, at the end of its link's text
         text = re.sub(r"```.*?```|`[^`]*`|\]\([^)]*\)|https?://\S+|\d+x\d+(x\d+)*", "", text, flags=re.DOTALL)
         for number in sorted(numbers(text)):
             plain = number.replace(",", "")

@@ -12,6 +12,7 @@ from common.lesson.plots.pooling import class_maps, intervals, many_tests, shift
 from common.lesson.plots.robustness import accuracy_curves, reliability
 from common.lesson.plots.reading import preparation
 from common.lesson.plots.studies import frontier, ladder
+from common.lesson.plots.teaching import softened
 from common.lesson.plots.writers import against, rows_of_digits, spoilt
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "rows_of_digits",
     "shift_maps",
     "show",
+    "softened",
     "spoilt",
     "valley",
     "widening",
