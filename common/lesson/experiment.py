@@ -15,7 +15,7 @@ from common.records import comparison
 from common.training import evaluate, train_epoch
 from common.training.acceleration import make_training_step
 from common.training.optimizers import make_optimizer, make_schedule, weight_ema
-from common.training.steps import nll_loss
+from common.training.steps import Loss, nll_loss
 
 HELD_OUT = 5_000  # training images, the last ones: nothing is chosen by the test images
 
@@ -34,16 +34,18 @@ def experiment(
     batch_size: int = 64,
     seeds: tuple[int, ...] = (1, 2, 3),
     network: Callable[[], nn.Module] | None = None,
+    loss: Loss | None = None,
     in_training: bool = False,
     spoil: Callable[[Tensor], Tensor] | None = None,
 ) -> comparison.Comparison:
     """Train the recipe as it stands and with `change`, such as "lr=0.1", on a part of the digits, and print both.
 
     Each seed trains both ways from the same first weights (where the networks are the same) in the same order of the
-    images. `network` builds another network for the changed side. Accuracies, in per cent, are of `held_out` training
-    images that are set aside. `prediction` is the reader's guess of the difference, in points. In a quick run the
-    experiment shrinks to one pass over 128 images. With `in_training` it also prints the accuracies in training.
-    `spoil` is done to the images that are set aside, uint8 [N, 28, 28], before they are measured.
+    images. `network` builds another network for the changed side, and `loss` is what that side minimises. Accuracies,
+    in per cent, are of `held_out` training images that are set aside. `prediction` is the reader's guess of the
+    difference, in points. In a quick run the experiment shrinks to one pass over 128 images. With `in_training` it also
+    prints the accuracies in training. `spoil` is done to the images that are set aside, uint8 [N, 28, 28], before they
+    are measured.
     """
     if options.quick:
         images, epochs = min(images, 128), 1
@@ -55,7 +57,7 @@ def experiment(
     small = dataclasses.replace(recipe, epochs=epochs, batch_size=batch_size)
     options = dataclasses.replace(options, train="full", protocol="held-out")
 
-    def accuracies(recipe: Recipe, seed: int, build: Callable[[], nn.Module] | None) -> tuple[float, float]:
+    def accuracies(recipe: Recipe, seed: int, build: Callable[[], nn.Module] | None, loss: Loss) -> tuple[float, float]:
         torch.manual_seed(seed)
         model = (build() if build else models.build(models.of(recipe))).to(device)
         batches = InMemoryLoader(
@@ -68,7 +70,7 @@ def experiment(
             device=device,
         )
         recipe = dataclasses.replace(recipe, seed=seed)
-        training_step = make_training_step(model, recipe, options, len(batches), nll_loss, None)
+        training_step = make_training_step(model, recipe, options, len(batches), loss, None)
         optimizer = make_optimizer(model, recipe, training_step.fused_optimizer)
         schedule, ema = make_schedule(optimizer, recipe, len(batches)), weight_ema(model, recipe)
         for _ in range(recipe.epochs):
@@ -77,17 +79,18 @@ def experiment(
 
     changed = with_overrides(small, change)
     started = time.perf_counter()
-    ways = ((small, None), (changed, network))
+    ways = ((small, None, nll_loss), (changed, network, loss or nll_loss))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # batches this small gain little by a second one, and lose much beside another program
     try:
-        both = [{seed: accuracies(one, seed, build) for seed in seeds} for one, build in ways]
+        both = [{seed: accuracies(one, seed, build, by) for seed in seeds} for one, build, by in ways]
     finally:
         torch.set_num_threads(threads)
     seconds = time.perf_counter() - started
     sides = [{seed: tested for seed, (tested, _) in side.items()} for side in both]
     found = comparison.paired(*sides)
-    names = ("as it is", overrides_between(small, changed) or ("the other network" if network else "the same again"))
+    other = "the other network" if network else "by the other loss" if loss else "the same again"
+    names = ("as it is", overrides_between(small, changed) or other)
     width = max(map(len, names))
     for name, side in zip(names, sides, strict=True):
         each = "".join(f"{value:8.2f}" for value in side.values())

@@ -66,6 +66,15 @@ def test_it_prints_the_accuracies_in_training_where_they_are_asked_for(same, opt
     assert "in training" not in same[1]
 
 
+def test_the_changed_side_can_have_another_loss(same, options, capsys):
+    found = experiment(
+        RECIPE, options, data.load("builtin"), CPU, loss=lambda images, said, labels: said.pow(2).mean(), **SIZES
+    )
+    assert found.first == same[0].first
+    assert found.second < found.first - 20, "nothing asks for the labels"
+    assert "by the other loss  seeds 1, 2:" in capsys.readouterr().out
+
+
 def test_the_images_that_are_measured_can_be_spoilt(same, options, capsys, monkeypatch):
     measured = []
 

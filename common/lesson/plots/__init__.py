@@ -17,6 +17,7 @@ from common.lesson.plots.robustness import accuracy_curves, reliability
 from common.lesson.plots.reading import preparation
 from common.lesson.plots.separable import kernel_tables, slopes, split_convolution
 from common.lesson.plots.studies import frontier, ladder
+from common.lesson.plots.teaching import softened
 from common.lesson.plots.writers import against, rows_of_digits, spoilt
 
 __all__ = [
@@ -62,6 +63,7 @@ __all__ = [
     "show",
     "slopes",
     "split_convolution",
+    "softened",
     "spoilt",
     "swings",
     "valley",
