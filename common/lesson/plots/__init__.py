@@ -11,6 +11,7 @@ from common.lesson.plots.networks import network, neurons, receptive_fields
 from common.lesson.plots.pooling import class_maps, intervals, many_tests, shift_maps
 from common.lesson.plots.robustness import accuracy_curves, reliability
 from common.lesson.plots.reading import preparation
+from common.lesson.plots.seeds import paired_dots
 from common.lesson.plots.studies import frontier, ladder
 from common.lesson.plots.writers import against, rows_of_digits, spoilt
 
@@ -35,6 +36,7 @@ __all__ = [
     "mistakes",
     "network",
     "neurons",
+    "paired_dots",
     "percent",
     "picked_epochs",
     "pictures",
