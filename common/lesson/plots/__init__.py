@@ -16,6 +16,7 @@ from common.lesson.plots.regularisation import kernel_steps, masked_maps
 from common.lesson.plots.robustness import accuracy_curves, reliability
 from common.lesson.plots.reading import preparation
 from common.lesson.plots.separable import kernel_tables, slopes, split_convolution
+from common.lesson.plots.seeds import paired_dots
 from common.lesson.plots.studies import frontier, ladder
 from common.lesson.plots.teaching import softened
 from common.lesson.plots.writers import against, rows_of_digits, spoilt
@@ -48,6 +49,7 @@ __all__ = [
     "network",
     "neurons",
     "path_bells",
+    "paired_dots",
     "percent",
     "picked_epochs",
     "pictures",
