@@ -30,7 +30,7 @@
 # | what | the assignment asks for | in this block |
 # |---|---|---|
 # | test accuracy | at least 99.40 % | if 16,562 parameters do not reach it, half of them hardly will |
-# | the same in *each* of the last 3 epochs | at least 99.40 % | "consistently, not once": measured here too |
+# | the same in *each* of the last 3 epochs | at least 99.40 % | "consistently, not once" |
 # | parameters | fewer than 8,000 | **missed by design**: block 2 is for that |
 # | epochs | at most 15 | **missed by design**: the source needs 20 here, and 14 in block 3 |
 #
@@ -120,7 +120,7 @@ test_batches = {
 # stored: two copies of one image that were turned by different angles have different bytes.
 #
 # **Yours: count what both sets have** (easy, 10 minutes). `images` and `others` have the shape [N, 28, 28]. How many
-# of the `others` are also among the `images`? With 60,000 images it has to be fast.
+# of the `others` are also among the `images`?
 
 
 # %%
@@ -157,7 +157,7 @@ for name, batches in test_batches.items():
 
 # %% [markdown]
 # MNIST's own split is clean: no test image is a copy of a training image. The source's test is the training set once
-# more. (In torchvision, `MNIST(train=True)` and `MNIST(train=False)` differ in one word.) No error message told so.
+# more. (In torchvision, `MNIST(train=True)` and `MNIST(train=False)` differ in one word.) No error told so.
 #
 # ## The network
 
@@ -175,7 +175,7 @@ plots.show(plots.network(rows), options.out, "network")
 #
 # ### Check 2: shapes and counts
 #
-# Before you train, read each shape and each count.
+# Before you train, read each shape and count.
 
 # %%
 print(models.summary(model))
@@ -384,8 +384,7 @@ for fault in ("as it is", "labels in another order", "the optimizer has other we
     print(f"{fault:<33}" + "  ".join(f"{count:>3}" for count in learned_by_heart(fault)))
 
 # %% [markdown]
-# As it is, nearly all 64 are read in the end. With labels in another order for every batch, or with an optimizer that
-# moves another network's weights, it stays near guessing.
+# As it is, nearly all 64 are read in the end. With either fault the network stays near guessing.
 #
 # Each check finds something else, and only the first finds the source's mistake.
 #
@@ -403,9 +402,8 @@ else:
 plots.show(plots.curves(history, bound=99.4), options.out, "curves")
 
 # %% [markdown]
-# Up to epoch 15 the test errors (orange) jump from epoch to epoch. Then the learning rate falls to a tenth. The
-# assignment asks for *each* of the last three epochs, so jumps matter. Here are all recorded seeds, in images of
-# 10,000.
+# The assignment asks for *each* of the last three epochs, so jumps from epoch to epoch matter. Up to epoch 15 the test
+# errors (orange) jump. Then the learning rate falls to a tenth. Here are all seeds, in images of 10,000.
 
 # %%
 runs = records.runs(records.load(recipe.step))
@@ -428,7 +426,7 @@ print(records.verdict(targets, record))
 records.save(options, record, model)
 
 # %% [markdown]
-# And all recorded full runs:
+# All recorded runs:
 
 # %%
 print(records.recorded(recipe.step, targets))
@@ -439,8 +437,8 @@ print(records.recorded(recipe.step, targets))
 #
 # ### By the source's protocol
 #
-# The source counted 59,645 of 60,000 images after epoch 13. Beside it, our seeds at this epoch: measured as the source
-# did, on turned training images, and then on the test images.
+# The source counted 59,645 of 60,000 images after epoch 13. Here are our seeds at this epoch, measured as the source
+# did, and on the test images.
 
 # %%
 print(records.claims(recipe.step, {13: 59_645}))
@@ -470,7 +468,7 @@ for name, batches in sets.items():
     print(f"{name:<40}{found.accuracy:.2f} %   {found.correct:,} of {found.total:,}")
 
 # %% [markdown]
-# One more sign stood in the source's log: 59645/60000. MNIST has 10,000 test images. Read the denominator.
+# A sign stood in the source's log: 59645/60000. MNIST has 10,000 test images. Read the denominator.
 #
 # ## Analysis
 #
