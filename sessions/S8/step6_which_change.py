@@ -16,7 +16,7 @@
 # **What you'll need**: [how sure a number is](../S6/part2_step3_how_sure.ipynb), and about 30 minutes. The computer
 # needs less than a minute.
 #
-# *Before this*: the other pages of [S8](README.md), which explain the changes. *After this*: the
+# *Before this*: the other pages of [S8](../../sessions/S8/README.md), which explain the changes. *After this*: the
 # [network at the top of the ladder](../S7/block4.ipynb). The [map of the steps](../../README.md#the-map-of-the-steps)
 # shows the whole way. In the cloud: [Colab](https://colab.research.google.com/github/) opens a notebook from your copy
 # of the repository; the [notes on it](../../docs/machines.md#on-colab) have the two lines that install the course there.
@@ -303,7 +303,7 @@ print(f"the best try, less the mean of rung 5: {max(tried) - mean:+.2f} points")
 # Much of what the best try promises can be flattery. A search with one seed each finds lucky seeds.
 #
 # And this log is not all that was tried. Rung 5's own first run was replaced by five seeds. First tries on halves of the
-# training images were not kept. The [notes](../S7/records/README.md) tell of them, and nothing here rests on them.
+# training images were not kept. The [notes](../../sessions/S7/records/README.md) tell of them, and nothing here rests on them.
 #
 # ## How often the test images were looked at
 #
