@@ -16,7 +16,7 @@
 # **What you'll need**: [how sure a number is](../S6/part2_step3_how_sure.ipynb), and about 30 minutes. The computer
 # needs less than a minute.
 #
-# *Before this*: the other pages of [S8](README.md), which explain the changes. *After this*: the
+# *Before this*: the other pages of [S8](../../sessions/S8/README.md), which explain the changes. *After this*: the
 # [network at the top of the ladder](../S7/block4.ipynb). The [map of the steps](../../README.md#the-map-of-the-steps)
 # shows the whole way. In the cloud: [Colab](https://colab.research.google.com/github/) opens a notebook from your copy
 # of the repository; the [notes on it](../../docs/machines.md#on-colab) have the two lines that install the course there.
@@ -80,8 +80,8 @@ print("Only the experiment below is trained here; all else is recorded.")
 #
 # <details><summary>Answer</summary>
 #
-# See the line "difference". Its interval contains 0, as in 95 of 100 such experiments. But look at single seeds: with one
-# of them alone you would have found that the change helps, or harms.
+# See the line "difference": its interval contains 0. But look at single seeds. With one of them alone you would have found
+# that the change helps, or harms.
 #
 # </details>
 
@@ -167,8 +167,8 @@ print("rung 1 by seed:", " ".join(f"{value:.2f}" for value in ladder.rung("witho
 
 # %% [markdown]
 # All five point the same way. The fifth is by far the largest, because rung 1 had a bad last epoch with seed 5. It raises
-# the mean, and the standard deviation even more. So a pair *in favour* of the rung makes us less sure of it. Still it
-# stays: who drops pairs after having seen them can get any result.
+# the mean, and the standard deviation even more. So a pair *in favour* of the rung makes us less sure of it. It stays all
+# the same: who drops pairs after having seen them can get any result.
 #
 # ### A pair picked by hand
 #
@@ -212,8 +212,8 @@ for title, (first, last) in ways.items():
 #
 # ## What five seeds can show
 #
-# By Student's t, a mean difference is told from chance if it is t x s / sqrt(n) away from 0, for n pairs whose differences
-# have the standard deviation s.
+# By Student's t, a mean difference of n pairs is told from chance if it is t x s / sqrt(n) away from 0. Here s is the
+# standard deviation of the differences.
 #
 # **Yours: the least difference** (medium, 5 minutes). Return how far from 0 the mean must be for p = `level`.
 
@@ -264,7 +264,8 @@ for true in (0.05, 0.10, 0.20):
     print(line)
 
 # %% [markdown]
-# Most upper rungs measured about 0.05 points. A true gain of this size is found by five seeds in three of a hundred studies.
+# Three of the upper rungs measured about 0.05 points. A true gain of this size is found by five seeds in three of a hundred
+# studies.
 #
 # ## What choosing does
 #
@@ -302,11 +303,11 @@ print(f"the best try, less the mean of rung 5: {max(tried) - mean:+.2f} points")
 # Much of what the best try promises can be flattery. A search with one seed each finds lucky seeds.
 #
 # And this log is not all that was tried. Rung 5's own first run was replaced by five seeds. First tries on halves of the
-# training images were not kept. The [notes](../S7/records/README.md) tell of them, and nothing here rests on them.
+# training images were not kept. The [notes](../../sessions/S7/records/README.md) tell of them, and nothing here rests on them.
 #
 # ## How often the test images were looked at
 #
-# Each change was chosen on training images. The test images had another part. The whole history:
+# Each change was chosen on training images. The test images had another part:
 #
 # 1. The ladder ended at rung 6. Three bars were set: for the mean, for the lowest seed, and for the last three epochs of
 #    all seeds. Ten seeds were tested, and missed them.
@@ -349,8 +350,8 @@ print(f"the top: {mean:.2f} %; by the luck of ten seeds {low:.2f} to {high:.2f} 
 print(f"by the luck of 10,000 images: {1.96 * math.sqrt(mean * (100 - mean) / 10_000):.2f} points to either side")
 
 # %% [markdown]
-# - The best of three equal ones looks better by 0.9 standard errors. The rise from rung 6 is several times as large. So
-#   the luck of the seeds does not explain it.
+# - The best of three equal ones looks better by 0.9 standard errors. The rise from rung 6 is several times as large: more
+#   than the luck of the seeds.
 # - It was measured on the images that sent the search on. Only new images could rule out that it fits these.
 # - Whether the teacher or the nine views made the rise, these tests do not say.
 # - The interval over seeds leaves out the luck of the images, which reaches farther, and that of the one teacher.
@@ -365,9 +366,9 @@ print(f"by the luck of 10,000 images: {1.96 * math.sqrt(mean * (100 - mean) / 10
 #
 # ## Analysis
 #
-# Which change did it? Together they did. The one-cycle rate is the best candidate for the largest share; for the others
-# five seeds were too few. Next time: fix the comparisons first, compute the power, choose with several seeds, and look
-# at the test images once.
+# Together the ten did it. The one-cycle rate is the best candidate for the largest share; for the others five seeds were
+# too few. Next time: fix the comparisons first, compute the power, choose with several seeds, and look at the test
+# images once.
 #
 # ## Quiz
 #
