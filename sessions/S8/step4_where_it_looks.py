@@ -192,7 +192,7 @@ for row in layers["for 20,000"]:
 
 # %% [markdown]
 # A 3x3 layer adds two jumps to the field: 2 pixels on the first maps, 4 behind one max-pool, 8 behind two. With equal
-# channels it costs the same number of parameters everywhere. So **reach is cheap late**. The last layer has no padding. So it adds 8 pixels, and
+# channels it costs the same number of parameters everywhere. **Reach is cheap late.** The last layer has no padding. So it adds 8 pixels, and
 # it also drops the outermost cells: 16 are left of 36.
 #
 # ## To be able to see is not to mind
