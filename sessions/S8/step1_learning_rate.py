@@ -286,7 +286,7 @@ print("after 40 steps equal to PyTorch's:", math.isclose(place.item(), walks["Ne
 
 # %% [markdown]
 # Beyond the goal the gradient points back, and Nesterov's step feels that one step earlier. Now change `rate=0.1` to
-# 0.001, which does the same as a flatter valley: the two ways become nearly one.
+# `rate=0.001`, which does the same as a flatter valley: the two ways become nearly one.
 #
 # **Experiment.** Does it help our network, on top of the cycle?
 
@@ -298,8 +298,9 @@ found = experiment(cycle, options, digits, device, "nesterov=True", prediction=p
 measured("Nesterov momentum")
 
 # %% [markdown]
-# The small experiment does not decide: +0.27 points, with an interval from -1.22 to +1.75. On the ladder the mean is a little below 0, with seeds on either side. An idea can be right in a valley and do
-# nothing measurable for a network. *What it costs*: one more addition for each weight in a step.
+# The small experiment does not decide: +0.27 points, with an interval from -1.22 to +1.75. On the ladder the mean is a
+# little below 0, with seeds on either side. An idea can be right in a valley and do nothing measurable for a network.
+# *What it costs*: one more addition for each weight in a step.
 #
 # ## Average the weights
 #
