@@ -155,18 +155,8 @@ print(f"at the start of the last epoch {effective[-EPOCH]:.3f}")
 # So the cycle is more than a shape. Its peak is 20 times block 3's rate, its mean ten times, and it has one epoch
 # more. It is below block 3 only in its first steps and in the last two epochs.
 #
-# **Predict first.** Three small networks are trained: with block 3's constant rate, with the cycle, and with the
-# cycle's peak held from the first step to the last. Order them by accuracy.
-#
-# <details><summary>Answer</summary>
-#
-# The cycle, the peak held, block 3's rate: here 97.00, 94.73 and 88.83 %. In so few steps block 3's rate does not get
-# far, and seed 3 only to 78.20 %. The peak held gets far, but never calms down.
-#
-# </details>
-#
 # **Experiment.** 2,000 images, four epochs, three seeds. By how many points is the cycle better than block 3's rate?
-# Write your guess into `prediction`. The [95 % interval](../S6/part2_step1_dense_head.ipynb) belongs to the difference.
+# Write your guess into `prediction`. The second cell then compares the cycle with its own peak, held all the way.
 
 # %% tags=["measured"]
 prediction = None  # your guess in points, such as 0.5
@@ -178,9 +168,10 @@ peak_held = with_overrides(cycle, "one_cycle=0.0")  # the peak, from the first s
 found = experiment(peak_held, options, digits, device, "one_cycle=0.2", **small)
 
 # %% [markdown]
-# In both cells every seed gained by the cycle. Against block 3's rate the interval contains 0 all the same: it goes from
-# -15.40 to +31.73, because one seed gained so much more than the others. Against the peak held it goes from +0.37 to
-# +4.17. So the height is not all. The fall helps too, in this short training.
+# In both cells every seed gained by the cycle. Against block 3's rate the [95 %
+# interval](../S6/part2_step1_dense_head.ipynb) contains 0 all the same: from -15.40 to +31.73, because one seed gained
+# so much more than the others. Against the peak held it goes from +0.37 to +4.17. So the height is not all. The fall
+# helps too, in this short training.
 #
 # ### Measured: the one-cycle rate
 #
@@ -286,7 +277,7 @@ print("after 40 steps equal to PyTorch's:", math.isclose(place.item(), walks["Ne
 
 # %% [markdown]
 # Beyond the goal the gradient points back, and Nesterov's step feels that one step earlier. Now change `rate=0.1` to
-# 0.001, which does the same as a flatter valley: the two ways become nearly one.
+# `rate=0.001`, which does the same as a flatter valley: the two ways become nearly one.
 #
 # **Experiment.** Does it help our network, on top of the cycle?
 
@@ -298,8 +289,9 @@ found = experiment(cycle, options, digits, device, "nesterov=True", prediction=p
 measured("Nesterov momentum")
 
 # %% [markdown]
-# The small experiment does not decide: +0.27 points, with an interval from -1.22 to +1.75. On the ladder the mean is a little below 0, with seeds on either side. An idea can be right in a valley and do
-# nothing measurable for a network. *What it costs*: one more addition for each weight in a step.
+# The small experiment does not decide: +0.27 points, with an interval from -1.22 to +1.75. On the ladder the mean is a
+# little below 0, with seeds on either side. An idea can be right in a valley and do nothing measurable for a network.
+# *What it costs*: one more addition for each weight in a step.
 #
 # ## Average the weights
 #
@@ -450,7 +442,7 @@ plots.show(plots.added({title: ladder.differences(title) for title in titles}), 
 #
 # ## Analysis
 #
-# **What worked.** The rate: the only one of the three whose five differences all point the same way.
+# **What worked.** Only the rate has five differences that all point the same way.
 #
 # **What this does not say.** *Not told from chance* does not mean "does nothing": five seeds easily miss a gain of a
 # few images. And the order matters. Without the cycle, the EMA has more to calm.

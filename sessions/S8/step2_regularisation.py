@@ -27,7 +27,7 @@
 #
 # | what | target | why this number |
 # |---|---|---|
-# | overfitting of blocks 1 and 3 | their accuracy on clean training images, and on others | a cure is worth at most what there is to cure |
+# | overfitting of blocks 1 and 3 | their accuracy on clean training images, and on others | before a cure, measure the illness |
 # | your mask | the mean of what it keeps stays 1 | the next layer must not see smaller numbers |
 # | each of the three cures | a difference over 5 seeds, with its interval and a verdict | a better mean alone may be luck |
 #
@@ -107,7 +107,7 @@ for step in ("S7/block1", "S7/block3"):
 # The clean number is the highest of the three. Only now does overfitting show: block 1 reads its own images 0.28 points
 # better than the test images, block 3, with half of the parameters, 0.15 points. This is one run of each. For block 3
 # it is less than two [standard errors](../S6/part2_step3_how_sure.ipynb) of the test accuracy. And the test images are
-# not only new, they have other writers. So there is little to cure: at most about 0.15 points.
+# not only new, they have other writers. So there is little to cure.
 #
 # ## Dropout
 #
@@ -338,7 +338,7 @@ plots.show(plots.kernel_steps(walks), options.out, "ratio")
 # %% [markdown]
 # Without decay the kernels grew from 2.29 to 7.11, and at the end a step is a hundredth of their length (0.0099). With
 # decay they grew to 3.58 only, and the ratio stayed nearly five times as high (0.0466). So in front of a BatchNorm,
-# weight decay works like a higher learning rate.
+# this is what weight decay does: it lets each step turn the kernels further.
 #
 # The course decays kernels only, not BatchNorm's gamma and beta: there is no reason to want these near 0 ([He and
 # others](https://arxiv.org/abs/1812.01187), "no bias decay"). How strong is the pull?
@@ -437,8 +437,8 @@ plots.show(plots.added({title: ladder.differences(title) for title in titles}), 
 # **Why the cures did so little.** There is little to cure, as the clean images show. Each cure makes the training
 # harder, and a network of 7,904 parameters has little to spare for that. This is how it may be, and no proof.
 #
-# **What this does not say.** The ladder measured images of the writers whom the network learned from. [S10 step
-# 2](../S10/step2_other_writers.ipynb) measures other writers, and there augmentation matters.
+# **What this does not say.** The ladder measured training images that were set aside. [S10 step
+# 2](../S10/step2_other_writers.ipynb) asks what augmentation does for other writers.
 #
 # **What the next step changes.** If a small network cannot be cured, it may be built better:
 # [step 3](step3_cheaper_layers.ipynb).
