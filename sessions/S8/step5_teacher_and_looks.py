@@ -70,9 +70,8 @@ print(digits)
 # ## A teacher
 #
 # A label says "4", whether the four is a clear one or half a nine. A large network that has been trained says more: "4,
-# and a little like a 9". [Hinton, Vinyals and Dean 2015](https://arxiv.org/abs/1503.02531) let a small
-# network learn from such answers. This is **distillation**. The large network is the *teacher*, the small one
-# the *student*.
+# and a little like a 9". [Hinton, Vinyals and Dean 2015](https://arxiv.org/abs/1503.02531) let a small network learn from
+# such answers. This is **distillation**. The large network is the *teacher*, the small one the *student*.
 #
 # But on its training images a teacher is nearly certain, and its second thoughts are too small to be heard. So its logits
 # are divided by a number before the softmax, the **temperature** T. Take three classes with the logits 6, 3 and 0:
@@ -158,7 +157,7 @@ def taught(images: torch.Tensor, student: torch.Tensor, labels: torch.Tensor) ->
 # <details><summary>What came out here, and why</summary>
 #
 # Here it helped by 0.35 points, with an interval from +0.15 to +0.55. The teacher was trained on all 60,000 images: it
-# hands on what it learned from images that the student never sees.
+# hands on what it learned from images that the student never sees. (The 5,000 are among them.)
 #
 # But we had tried the ladder's peak rate first, 0.2 instead of 0.1. There one pair lost, and the interval held 0. So this
 # gain is an example and no proof.
@@ -251,8 +250,8 @@ together = exercises.check(together, (two_sides,), (two_sides[:1],))
 #
 # </details>
 #
-# Now the recorded network of 7,552 parameters, on all test images and on the last 5,000 training images. (For speed
-# BatchNorm's work is put into the kernels. That changes no answer.)
+# Now the recorded network of 7,552 parameters, on all test images and on the last 5,000 training images, which it was
+# trained on. (For speed BatchNorm's work is put into the kernels. That changes no answer.)
 #
 # **Predict first.** Of 10,000 test images, how many does it misread with one look and read with nine? And the other way
 # round?
@@ -326,7 +325,7 @@ for name, side in (("one look", one), ("nine looks", nine)):
 #
 # ## Result: one look always beside nine
 #
-# All that was measured of these two ideas, with the network of 7,552 parameters:
+# All that is recorded of these two ideas with the network of 7,552 parameters:
 
 # %%
 without = ladder.rung("SiLU").validated()
@@ -391,7 +390,7 @@ plots.show(plots.intervals(rows, "test accuracy in per cent"), options.out, "two
 #
 # </details>
 #
-# **Question 3.** Nine looks read 3 of 10,000 images more. Why is that not to say that they harmed no image?
+# **Question 3.** Nine looks read 3 of 10,000 images more. Why does that not show that they harmed no image?
 #
 # - **a** Because 3 is a difference: some images were mended and others broken.
 # - **b** Because the accuracy was rounded.
@@ -406,10 +405,10 @@ plots.show(plots.intervals(rows, "test accuracy in per cent"), options.out, "two
 # %% [markdown]
 # ## Recap
 #
-# 1. Divided by a temperature, a teacher's logits show its second thoughts. T² times the
-#    Kullback-Leibler divergence is the student's distance from them.
-# 2. For a minute, on 2,000 images: the teacher helped by 0.35 points, at a rate that we had picked. In full, the gain is not told
-#    from chance.
+# 1. Divided by a temperature, a teacher's logits show its second thoughts. The student's distance from them is T² times
+#    the Kullback-Leibler divergence.
+# 2. For a minute, on 2,000 images, a teacher helped by 0.35 points, at a rate that we had picked. In full its gain is not
+#    told from chance.
 # 3. Nine looks mend 5 test images and break 2, for nine times the work.
 # 4. The luck of 10,000 images is about 0.12 points either way, more than four times that of ten seeds. The teacher's luck
 #    is in neither.
