@@ -264,7 +264,7 @@ experiment(
 # %% tags=["nbval-ignore-output"]
 loss_of = None if options.recorded else distillation.make_loss(recipe, digits, options, device)
 
-# %%
+# %% tags=["measured"]
 if options.recorded:
     history = records.restore(recipe, model)
 else:
