@@ -28,8 +28,8 @@
 # | what | target | why |
 # |---|---|---|
 # | each accuracy with nine looks | has the one with one look beside it | nine looks cost nine times the work |
-# | the images that change from right to wrong, and back | counted both ways, over all test images | a difference of two accuracies hides half of them |
-# | each interval | says whose luck it leaves out | all students here have one teacher |
+# | images mended and images broken | both counted, over all test images | two accuracies show only their difference |
+# | each interval | says whose luck it leaves out | all students have one teacher |
 
 # %%
 TRAIN = "recorded"  # the small experiment trains in any case; "quick" makes them tiny
@@ -70,9 +70,8 @@ print(digits)
 # ## A teacher
 #
 # A label says "4", whether the four is a clear one or half a nine. A large network that has been trained says more: "4,
-# and a little like a 9". [Hinton, Vinyals and Dean 2015](https://arxiv.org/abs/1503.02531) let a small
-# network learn from such answers. This is **distillation**. The large network is the *teacher*, the small one
-# the *student*.
+# and a little like a 9". [Hinton, Vinyals and Dean 2015](https://arxiv.org/abs/1503.02531) let a small network learn from
+# such answers. This is **distillation**. The large network is the *teacher*, the small one the *student*.
 #
 # But on its training images a teacher is nearly certain, and its second thoughts are too small to be heard. So its logits
 # are divided by a number before the softmax, the **temperature** T. Take three classes with the logits 6, 3 and 0:
@@ -102,7 +101,7 @@ print(f"typical answer at T = 1: {100 * two[:, 0].median():.3f} % for one digit"
 # %% [markdown]
 # (Log-probabilities may stand in the place of logits: softmax gives the same.)
 #
-# The student is asked at the same temperature. How far is its answer q from the teacher's p? The usual measure is the
+# How far is the student's answer q, at the same temperature, from the teacher's p? The usual measure is the
 # **Kullback-Leibler divergence**: the sum of p (log p - log q) over the classes. It is 0 where both agree, and never
 # negative. Its gradient shrinks like 1 / T², so it is multiplied by T².
 #
@@ -138,8 +137,8 @@ distance = exercises.check(distance, (*two_sides, 3.0), (*two_sides, 1.0), (two_
 #
 # </details>
 #
-# The label is not forgotten. The loss has the **distillation weight** alpha: alpha times the distance, plus 1 - alpha
-# times the loss that it was before. Alpha is 0.9 here.
+# The label is not forgotten. The loss is alpha times the distance, plus 1 - alpha times what it was before. This
+# **distillation weight** is 0.9 here.
 
 
 # %%
@@ -152,14 +151,13 @@ def taught(images: torch.Tensor, student: torch.Tensor, labels: torch.Tensor) ->
 
 
 # %% [markdown]
-# **Predict first.** The student has 7,552 parameters and trains on 2,000 images for five epochs, once on the labels
-# alone and once with `taught`. By how many points does the teacher help, on 5,000 other training images? Write it into
-# `prediction`.
+# **Predict first.** The student trains on 2,000 images for five epochs, once on the labels alone and once with `taught`.
+# By how many points does the teacher help, on 5,000 other training images? Write it into `prediction`.
 #
 # <details><summary>What came out here, and why</summary>
 #
 # Here it helped by 0.35 points, with an interval from +0.15 to +0.55. The teacher was trained on all 60,000 images: it
-# hands on what it learned from images that the student never sees.
+# hands on what it learned from images that the student never sees. (The 5,000 are among them.)
 #
 # But we had tried the ladder's peak rate first, 0.2 instead of 0.1. There one pair lost, and the interval held 0. So this
 # gain is an example and no proof.
@@ -173,9 +171,9 @@ experiment(recipe, options, digits, device, "", loss=taught, prediction=predicti
 # %% [markdown]
 # ### What it was worth in full
 #
-# The ladder is [step 6](step6_which_change.ipynb)'s: ten changes to a recipe, one at a time, measured on 5,000 validation
-# images and paired by seed. Its rung "a teacher" is another case than ours. There the teacher, `S7/teacher`, has the
-# student's own images and no others. It has more parameters.
+# The ladder has ten changes to a recipe, one at a time, measured on 5,000 validation images
+# ([step 6](step6_which_change.ipynb)). Its teacher, `S7/teacher`, is another case than ours: it has the student's own
+# images and no others, and more parameters.
 
 # %%
 print(ladder.line("a teacher"))
@@ -221,7 +219,7 @@ for name, right in PRINTED.items():
 views = test_time_augmentation.augment_views(data.normalise(digits.train_images[:1]))
 names = [f"{turn:+d} degrees" if turn else f"x {scale:g}" if scale != 1 else f"right {x:+d}, down {y:+d}"
          for turn, x, y, scale in test_time_augmentation.VIEWS]  # fmt: skip
-plots.show(plots.grid(views, names, columns=9), options.out, "nine_looks")
+plots.show(plots.grid(views, ["as it is", *names[1:]], columns=9), options.out, "nine_looks")
 
 # %% [markdown]
 # **Yours: the average** (easy, 5 minutes). `answers` are log-probabilities, [looks, images, 10]. Average them over the
@@ -252,8 +250,8 @@ together = exercises.check(together, (two_sides,), (two_sides[:1],))
 #
 # </details>
 #
-# Now the recorded network of 7,552 parameters, on all test images and on the last 5,000 training images. (For speed
-# BatchNorm's work is put into the kernels. That changes no answer.)
+# Now the recorded network of 7,552 parameters, on all test images and on the last 5,000 training images, which it was
+# trained on. (For speed BatchNorm's work is put into the kernels. That changes no answer.)
 #
 # **Predict first.** Of 10,000 test images, how many does it misread with one look and read with nine? And the other way
 # round?
@@ -292,8 +290,7 @@ for name, (images, labels) in tested.items():
 # coins fall, 2 x (1 + 7 + 21) are as far apart or farther: nearly half. On the training images they mend as many as they
 # break.
 #
-# One training image that they mend, and one that they break. Above each look stands the probability that it gives to the
-# label.
+# One training image that they mend, and one that they break. Above each look: the probability that it gives to the label.
 
 # %% tags=["measured"]
 answers, mended, broken = found["training images"]
@@ -314,8 +311,7 @@ for one in chosen:
 #
 # ### What nine looks were worth in full
 #
-# The ladder's top rung, again on validation images. Rung 9 and rung 10 are the same trained networks, asked once and
-# asked nine times:
+# The ladder's top rung, on validation images. The networks are those of the rung "a teacher", asked nine times:
 
 # %%
 print(ladder.line("nine views"))
@@ -329,7 +325,7 @@ for name, side in (("one look", one), ("nine looks", nine)):
 #
 # ## Result: one look always beside nine
 #
-# All that was measured of these two ideas, with the network of 7,552 parameters:
+# All that is recorded of these two ideas with the network of 7,552 parameters:
 
 # %%
 without = ladder.rung("SiLU").validated()
@@ -394,7 +390,7 @@ plots.show(plots.intervals(rows, "test accuracy in per cent"), options.out, "two
 #
 # </details>
 #
-# **Question 3.** Nine looks read 3 of 10,000 images more. Why is that not to say that they harmed no image?
+# **Question 3.** Nine looks read 3 of 10,000 images more. Why does that not show that they harmed no image?
 #
 # - **a** Because 3 is a difference: some images were mended and others broken.
 # - **b** Because the accuracy was rounded.
@@ -409,10 +405,10 @@ plots.show(plots.intervals(rows, "test accuracy in per cent"), options.out, "two
 # %% [markdown]
 # ## Recap
 #
-# 1. Divided by a temperature, a teacher's logits show its second thoughts. T² times the
-#    Kullback-Leibler divergence is the student's distance from them.
-# 2. For a minute, on 2,000 images: the teacher helped by 0.35 points, at a rate that we had picked. In full, the gain is not told
-#    from chance.
+# 1. Divided by a temperature, a teacher's logits show its second thoughts. The student's distance from them is T² times
+#    the Kullback-Leibler divergence.
+# 2. For a minute, on 2,000 images, a teacher helped by 0.35 points, at a rate that we had picked. In full its gain is not
+#    told from chance.
 # 3. Nine looks mend 5 test images and break 2, for nine times the work.
 # 4. The luck of 10,000 images is about 0.12 points either way, more than four times that of ten seeds. The teacher's luck
 #    is in neither.
