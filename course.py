@@ -57,6 +57,8 @@ PROGRAMS = {
 MOVED = {  # steps that had another name once
     "S8/step1_speed": "S9/step1_speed",
     "S8/step2_frontier": "S8/step8_frontier",
+    "S7/block4": "S8/step7_two_budgets",
+    "S6/part2_step4_under_20k": "S8/step7_two_budgets",
 }
 # Their options are in common/system/command_lines.py.
 IMPORTING_MUCH = ("lab", "notebooks", "read", "report", "site", "study")

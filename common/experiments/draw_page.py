@@ -90,7 +90,7 @@ def network(point: frontier.Point) -> tuple[dict, bytes]:
 
 
 def title(step: str) -> str:
-    """A step's name as a reader says it: "S6 part 2 step 4: under 20k" for S6/part2_step4_under_20k."""
+    """A step's name as a reader says it: "S6 part 2 step 2: fixed" for S6/part2_step2_fixed."""
     words = re.sub(r"(?<= )(part|step|block)(?=\d)", r"\1 ", re.sub("[/_]", " ", step))
     place, name = re.fullmatch(r"(S\d+(?: (?:part|step|block) \d+)*) ?(.*)", words).groups()
     return f"{place}: {name}" if name else place

@@ -12,12 +12,12 @@ from common import records
 from common.recipe import Augmentation, Recipe, overrides_between
 from common.records import comparison, search_log
 
-TOP = "S7/block4"
+TOP = "S8/step7_two_budgets"
 FROM_THE_TOP = [  # what a rung adds, and the values that stand there without it
-    ("nine views", {"network": "S7/block4_one_view"}),
+    ("nine views", {"network": "S8/under_8k_one_view"}),
     ("a teacher", {"teacher": ""}),
-    ("SiLU", {"network": "S7/block4_relu"}),
-    ("separable convolutions", {"network": "S7/block4_dense"}),
+    ("SiLU", {"network": "S8/under_8k_relu"}),
+    ("separable convolutions", {"network": "S8/under_8k_dense"}),
     ("an EMA of the weights", {"ema_decay": 0.0}),
     ("affine augmentation", {"augmentation": Augmentation(rotation=5, crop_probability=0.1)}),
     ("weight decay on the kernels", {"weight_decay": 0.0}),

@@ -4,7 +4,7 @@ The networks are those whose weights are recorded. What they read is written to 
 counts, and for S10 step 2's own network those of each seed, whose weights its study left in `runs/study`. Nothing is
 chosen by these numbers; `common.experiments.robustness` chooses, by MNIST's validation images.
 
-With `ablation` it trains block 4's recipe with one thing changed, for three epochs and three seeds each, and measures
+With `ablation` it trains S8 step 7's recipe with one thing changed, for three epochs and three seeds each, and measures
 these networks in the same way.
 """
 
@@ -40,11 +40,11 @@ SETS = {
     "thin pens": "thin pens",
 }
 EPOCHS = 3  # of each network of the ablation
-ABLATION = {  # one thing changed in block 4's recipe without its teacher and with one look
-    "block 4, one look": "",
+ABLATION = {  # one thing changed in S8 step 7's recipe without its teacher and with one look
+    "S8 step 7, one look": "",
     "block 3's augmentation": "augmentation.rotation=5 augmentation.translation=0.0 augmentation.scale=(1.0,1.0) "
     "augmentation.crop_probability=0.1 augmentation.interpolation='nearest'",
-    "ReLU in place of SiLU": "network='S7/block4_relu'",
+    "ReLU in place of SiLU": "network='S8/under_8k_relu'",
     "blurred digits in training": "augmentation.blur=0.8",
 }
 
@@ -81,7 +81,7 @@ def networks() -> None:
 
 
 def ablation() -> None:
-    """Block 4's recipe with one thing changed; nine looks at the images besides, by the weights of the first."""
+    """S8 step 7's recipe with one thing changed; nine looks at the images besides, by the weights of the first."""
     sets = {name: pair for name, pair in load_sets().items() if name in ("mnist", "scikit-learn", "coarse")}
     digits = data.load("mnist")
     for name, overrides in ABLATION.items():
@@ -92,7 +92,7 @@ def ablation() -> None:
             network, _ = train(recipe, digits, (digits.train_images[:1000], digits.train_labels[:1000]))
             rows.append(measure(network, sets))
             if not overrides:
-                looks = models.build("S7/block4")
+                looks = models.build("S8/step7_two_budgets")
                 looks.load_state_dict(network.state_dict())
                 nine.append(measure(looks, sets))
                 keep("ablation", "nine looks", {"overrides": "", "correct": nine}, sets)

@@ -25,9 +25,9 @@ LOG = ROOT / "sessions/S10/search.json"
 
 
 def base() -> Recipe:
-    """S7 block 4's recipe as it is recorded, with one look and without its teacher, for four epochs."""
-    recipe = store.recipe_of("S10/step2_other_writers", store.load("S7/block4")["recipe"])
-    return replace(recipe, epochs=4, network="S7/block4_one_view", teacher="")
+    """S8 step 7's recipe as it is recorded, with one look and without its teacher, for four epochs."""
+    recipe = store.recipe_of("S10/step2_other_writers", store.load("S8/step7_two_budgets")["recipe"])
+    return replace(recipe, epochs=4, network="S8/under_8k_one_view", teacher="")
 
 
 def main() -> None:

@@ -40,7 +40,7 @@ class S6Part2Step2Fixed(nn.Module):
         return self.layers(images)
 
 
-class S7Block4Dense(nn.Module):
+class S8Under8kDense(nn.Module):
     """7,904 parameters: block 3's network without its dropout."""
 
     def __init__(self):
@@ -71,7 +71,7 @@ class S7Block4Dense(nn.Module):
         return self.layers(images)
 
 
-class S7Block4OneView(nn.Module):
+class S8Under8kOneView(nn.Module):
     """7,552 parameters: separable convolutions, a 3x3 kernel for each channel and then 1x1 kernels that mix them."""
 
     activation = nn.SiLU
@@ -107,21 +107,21 @@ class S7Block4OneView(nn.Module):
         return self.layers(images)
 
 
-class S7Block4(S7Block4OneView):
+class S8Under8k(S8Under8kOneView):
     """The same 7,552 parameters; a test averages several views of each image (`models/test_time_augmentation.py`)."""
 
     def forward(self, images: Tensor) -> Tensor:
         return super().forward(images) if self.training else predict_with_tta(super().forward, images)
 
 
-class S7Block4ReLU(S7Block4OneView):
-    """Block 4's network with ReLU, the sources' activation, for the ablation."""
+class S8Under8kReLU(S8Under8kOneView):
+    """S8 step 7's network with ReLU, the sources' activation, for the ablation."""
 
     activation = nn.ReLU
 
 
-class S7Teacher(nn.Module):
-    """288,160 parameters, all in dense 3x3 convolutions: too large for the assignment, and made to teach (block 4)."""
+class S8Teacher(nn.Module):
+    """288,160 parameters, all in dense 3x3 convolutions: too large for the assignment, and made to teach."""
 
     widths = (32, 64, 128)
 
@@ -152,7 +152,7 @@ class S7Teacher(nn.Module):
         return self.layers(images)
 
 
-class S6Part2Step4(nn.Module):
+class S8Under20k(nn.Module):
     """19,760 parameters: separable convolutions on three scales, one average; test-time augmentation."""
 
     dropout = 0.1
@@ -190,7 +190,7 @@ class S6Part2Step4(nn.Module):
         return self.layers(images) if self.training else predict_with_tta(self.layers, images)
 
 
-class S6Part2Step4NoDropout(S6Part2Step4):
+class S8Under20kNoDropout(S8Under20k):
     """Step 4's network without its dropout, for a comparison."""
 
     dropout = 0.0
@@ -223,7 +223,7 @@ class S9TimeToAccuracy(nn.Module):
 
 
 class S8Frontier(nn.Module):
-    """4,500 parameters: block 4's blueprint with narrower layers, and no BatchNorm inside a separable convolution."""
+    """4,500 parameters: S8 step 7's blueprint with narrower layers, and no BatchNorm inside a separable convolution."""
 
     widths = (12, 18, 24, 24, 30, 30)
 
@@ -380,7 +380,7 @@ class S10OtherWriters(S8Frontier):
     widths = (16, 24, 32, 40, 40, 40)
 
 
-class S10Teacher(S7Teacher):
+class S10Teacher(S8Teacher):
     """72,656 parameters: S7's teacher with half the channels, a fourth of the time."""
 
     widths = (16, 32, 64)

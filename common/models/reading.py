@@ -8,7 +8,7 @@ from common.data.loaders import MEAN, STD, normalise
 from common.system.errors import UserError
 
 # Of MNIST's last 5,000 training images block 3 gives 67 a lower probability, and 16 of its 20 mistakes are among these;
-# block 4 gives it 29, with 6 of its 8. (Both networks were trained on these images too, so other images get more.)
+# S8 step 7 gives it 29, with 6 of its 8. (Both networks were trained on these images too, so other images get more.)
 SURE = 0.9
 BACKGROUND, INK = (0 - MEAN) / STD, (1 - MEAN) / STD  # what a pixel without ink is once normalised, and one full of it
 

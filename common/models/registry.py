@@ -14,16 +14,16 @@ NETWORKS = {
     "S6/part2_step2_strided": s6.S6Part2Step2,
     "S6/part2_step2_fixed": ours.S6Part2Step2Fixed,
     "S6/part2_step3_global_pooling": s6.S6Part2Step3,
-    "S6/part2_step4_under_20k": ours.S6Part2Step4,
-    "S6/part2_step4_no_dropout": ours.S6Part2Step4NoDropout,
+    "S8/under_20k": ours.S8Under20k,
+    "S8/under_20k_no_dropout": ours.S8Under20kNoDropout,
     "S7/block1": s7.S7Block1,
     "S7/block2": s7.S7Block3,  # block 3 keeps block 2's network and trains it by another recipe
     "S7/block3": s7.S7Block3,
-    "S7/block4": ours.S7Block4,
-    "S7/block4_one_view": ours.S7Block4OneView,  # rungs of block 4's ladder
-    "S7/block4_relu": ours.S7Block4ReLU,
-    "S7/block4_dense": ours.S7Block4Dense,
-    "S7/teacher": ours.S7Teacher,
+    "S8/step7_two_budgets": ours.S8Under8k,
+    "S8/under_8k_one_view": ours.S8Under8kOneView,  # rungs of S8 step 7's ladder
+    "S8/under_8k_relu": ours.S8Under8kReLU,
+    "S8/under_8k_dense": ours.S8Under8kDense,
+    "S8/teacher": ours.S8Teacher,
     "S9/time_to_accuracy": ours.S9TimeToAccuracy,
     "S8/step8_frontier": ours.S8Frontier,
     "S8/frontier_2784": ours.S8Frontier2784,

@@ -64,14 +64,14 @@ print(digits)
 print("This page trains nothing: it reads images with recorded networks.")
 
 # %% [markdown]
-# Four networks of the course, from the largest to the smallest, each with the weights of its recorded run. Block 4 has
+# Four networks of the course, from the largest to the smallest, each with the weights of its recorded run. S8 step 7 has
 # nine views of each image; here it gets one, as the others do.
 
 # %%
 networks = {
     "S5": models.load_trained("S5/step1_first_network"),
     "S7 block 3": models.load_trained("S7/block3"),
-    "S7 block 4": models.load_trained("S7/block4").layers,
+    "S8 step 7": models.load_trained("S8/step7_two_budgets").layers,
     "S8": models.load_trained("S8/frontier_1196"),
 }
 networks = {name: network.to(device).eval() for name, network in networks.items()}
@@ -355,7 +355,7 @@ print(f"{'photos of a thin pen':<34}", *(f"{100 * hit[thin].float().mean():>12.1
 #
 # - **Even light, invert and crop are worth most.** Without one of them every network loses between 28 and 85 points.
 # - **Margin and proportions** cost less: up to 18 and up to 8 points. Block 3's loss without the right proportions may be chance.
-# - **Contrast divides the networks.** The largest loses nothing without it, and block 3's loss may be chance. Block 4 falls to 76.2 %, the smallest to
+# - **Contrast divides the networks.** The largest loses nothing without it, and block 3's loss may be chance. S8 step 7 falls to 76.2 %, the smallest to
 #   59.2 %, and with a thin pen they read 28.8 and 10.0 %. A thin line covers only a part of a pixel, so it comes out
 #   grey. The brightest pixel of a test image has 255.
 # - **Clean and centre** show no measurable worth, and your `corner` is the second of these. Cropped and with a margin, a
@@ -418,7 +418,7 @@ plots.show(plots.grid(torch.stack(shown), captions, ink=255), options.out, "chan
 # <details><summary>Answer</summary>
 #
 # It depends on the network. The largest fails first when the digit moves, and hardly notices that the ink fades. For the
-# two that were trained last, block 4 and the smallest, it is the other way round.
+# two that were trained last, S8 step 7 and the smallest, it is the other way round.
 #
 # </details>
 
@@ -448,16 +448,16 @@ for title, of_networks in counts.items():
 # An accuracy near 50 % has an interval of 4 points to either side here, one near 99 % of about 1. (The bands in the figure
 # show them.) We compare many points, so we speak only of differences that are several times as large.
 #
-# - **Shift.** At 8 pixels block 4 still reads 89.4 %, the largest network 22.4 %. Block 4 and the smallest were trained
+# - **Shift.** At 8 pixels S8 step 7 still reads 89.4 %, the largest network 22.4 %. S8 step 7 and the smallest were trained
 #   on images that were shifted by up to 2 pixels at random. And the three small networks end in an average, which
 #   [does not ask for the place](../S6/part2_step3_global_pooling.ipynb);
 #   the largest ends in a dense layer, which has weights for each place.
 # - **Turn.** Up to 30 degrees all read 86 % or more, although none was trained on turns of more than 15.
 # - **Line width.** Two pixels more cost little. One and a half pixels less, which leaves many lines pale, cost the smallest network nearly half of its answers.
-# - **Ink.** With a fifth of the ink the largest network reads 99.0 %, block 4 34.0 % and the smallest 14.6 %. This is the step
+# - **Ink.** With a fifth of the ink the largest network reads 99.0 %, S8 step 7 34.0 % and the smallest 14.6 %. This is the step
 #   "contrast" of the ablation again.
 #
-# No network is the most robust. Block 4 has the best test accuracy of the four and lasts longest when a digit moves, and it is
+# No network is the most robust. S8 step 7 has the best test accuracy of the four and lasts longest when a digit moves, and it is
 # among the first to fail when the ink fades. The test images cannot tell, because their ink has not faded.
 #
 # ## How sure is it when it is wrong?
@@ -532,7 +532,7 @@ plots.show(plots.reliability(diagrams), options.out, "reliability")
 
 # %% [markdown]
 # On test images all four can be believed. Their calibration error is at most 0.6 points. On the photos of the first
-# try three of them are far surer than they are right. Block 4 reads 10.0 % and is 98.5 % sure on average; 215 of its 216
+# try three of them are far surer than they are right. S8 step 7 reads 10.0 % and is 98.5 % sure on average; 215 of its 216
 # wrong answers have more than 90 %. Only the largest network lowers its voice: it reads 34.2 % and is 41.6 % sure. On
 # the prepared photos the calibration error is at most 1.8 points.
 #
@@ -564,7 +564,7 @@ for name, network in networks.items():
     print(f"{100 * (read == some_labels).float().mean():>10.1f} %{100 * found.mean():>20.1f} %")
 
 # %% [markdown]
-# The three small networks collapse: block 4 guesses, with a mean probability of 100.0 %. The largest hardly notices. Nothing raises an
+# The three small networks collapse: S8 step 7 guesses, with a mean probability of 100.0 %. The largest hardly notices. Nothing raises an
 # error. This is why `prepare` gives bytes: whoever needs the network's form goes through `data.normalise`.
 #
 # **Experiment.** Two things are wrong at once. The background is 0 where the network expects -0.42. And the contrast
@@ -587,7 +587,7 @@ print(f"Your prediction: {prediction or 'you made none'}.")
 # %% [markdown]
 # <details><summary>What came out here, and why</summary>
 #
-# For block 3 it is the background: 45.6 % with a wrong background, 98.6 % with a wrong contrast. For block 4 both do
+# For block 3 it is the background: 45.6 % with a wrong background, 98.6 % with a wrong contrast. For S8 step 7 both do
 # damage, the background more. For the smallest network both do about as much. The largest minds neither.
 #
 # </details>
@@ -709,7 +709,7 @@ print(f"how sure on the first try, above how often right: {100 * (sure.mean() - 
 #
 # <details><summary>Answer</summary>
 #
-# **c.** Nothing else tells. There is no message, and block 4 was surer than ever.
+# **c.** Nothing else tells. There is no message, and S8 step 7 was surer than ever.
 #
 # </details>
 
@@ -719,6 +719,6 @@ print(f"how sure on the first try, above how often right: {100 * (sure.mean() - 
 # 1. Grey, invert, resize: three of four networks hardly do better than guessing on such photos.
 # 2. Preprocessing is a part of the network. You wrote one step of it, `corner`.
 # 3. Even light, inversion and crop are worth most. Contrast is worth much to some networks, most with a thin pen.
-# 4. No network is robust to everything: block 4 lasts longest when a digit moves, the largest when its ink fades.
+# 4. No network is robust to everything: S8 step 7 lasts longest when a digit moves, the largest when its ink fades.
 # 5. On test images the networks are calibrated. On images of another kind they are wrong and sure.
 # 6. Grad-CAM shows which cells speak for a class. Behind an average it is exact.

@@ -711,8 +711,8 @@ plots.show(plots.picked_epochs(tested, validated, picked, lowest=98.7), options.
 # ## The mistakes
 #
 # The twelve test images on which the network is wrong and surest of itself. Is the image to blame, or the network? A
-# better network can help to tell: the one of [step 4](part2_step4_under_20k.ipynb), which has about as many parameters.
-# Under each image: label and answer, and what step 4 reads.
+# better network can help to tell: the larger one of [S8 step 7](../S8/step7_two_budgets.ipynb), which has about as many parameters.
+# Under each image: label and answer, and what S8 step 7 reads.
 
 # %% tags=["measured"]
 log_probabilities = training.predict(model, test_batches["held-out"])
@@ -720,12 +720,12 @@ confidence, predictions = log_probabilities.exp().max(dim=1)
 wrong = (predictions != digits.test_labels).nonzero().flatten()
 wrong = wrong[confidence[wrong].argsort(descending=True, stable=True)]
 
-better = models.load_trained("S6/part2_step4_under_20k").to(device).eval()
+better = models.load_trained("S8/under_20k").to(device).eval()
 with torch.no_grad():
     second = better(data.normalise(digits.test_images[wrong]).to(device)).argmax(dim=1).cpu()
 right = second == digits.test_labels[wrong]
 print(f"misread here: {len(wrong)} of {len(digits.test_labels):,} test images")
-print(f"of these, the network of step 4 reads {right.sum()} as labelled")
+print(f"of these, the network of S8 step 7 reads {right.sum()} as labelled")
 for name, some_right in (("surest mistakes", right[:12]), ("others", right[12:])):
     print(f"of the {len(some_right)} {name} it reads {some_right.sum()}")
 
@@ -733,7 +733,7 @@ for name, some_right in (("surest mistakes", right[:12]), ("others", right[12:])
 captions = []
 for i, answer in zip(wrong[:12], second[:12], strict=True):
     sure = plots.percent(float(confidence[i]))
-    captions.append(f"{digits.test_labels[i]} as {predictions[i]}, {sure}\nstep 4 reads {answer}")
+    captions.append(f"{digits.test_labels[i]} as {predictions[i]}, {sure}\nS8 step 7 reads {answer}")
 figure = plots.grid(digits.test_images[wrong[:12]], captions, title="surest mistakes", places=12)
 plots.show(figure, options.out, "mistakes")
 

@@ -637,7 +637,7 @@ for name, scores_of in (("the last row and column", network), ("the first row an
 # images only. It met each of them 20 times without a change. Augmentation may help; this recipe has none.
 #
 # **Next.** [99.33 or 99.42?](part2_step3_how_sure.ipynb) asks what one such number is worth. Then
-# [step 4](part2_step4_under_20k.ipynb) and [S7 block 1](../S7/block1.ipynb) average first, and compute the scores from the
+# [S8 step 7](../S8/step7_two_budgets.ipynb) and [S7 block 1](../S7/block1.ipynb) average first, and compute the scores from the
 # averages.
 
 # %% [markdown]

@@ -18,8 +18,8 @@
 # **What you'll need**: [step 1](part2_step1_dense_head.ipynb) for standard deviation and 95 % interval, and about 40
 # minutes. The computer needs a few seconds.
 #
-# *Before this*: [step 3](part2_step3_global_pooling.ipynb). *After this*: [step 4](part2_step4_under_20k.ipynb), a
-# network of our own for the same budget. The [map of the steps](../../README.md#the-map-of-the-steps) shows the whole
+# *Before this*: [step 3](part2_step3_global_pooling.ipynb). *After this*:
+# [S7 block 1](../S7/block1.ipynb), the next assignment. The [map of the steps](../../README.md#the-map-of-the-steps) shows the whole
 # way. In the cloud: [Colab](https://colab.research.google.com/github/) opens a notebook from your copy of the
 # repository; the [notes on it](../../docs/machines.md#on-colab) have the two lines that install the course there.
 

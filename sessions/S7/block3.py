@@ -20,8 +20,8 @@
 # about 60 minutes. The computer needs about a minute. The full training takes about
 # 7 minutes<!--S7/block3 minutes--> on one core of a CPU.
 #
-# *Before this*: [block 2](block2.ipynb), the same network with another recipe. *After this*: [S8](../../sessions/S8/README.md), our
-# own ways with the same budget; its first page is about a learning rate that falls. The
+# *Before this*: [block 2](block2.ipynb), the same network with another recipe. *After this*:
+# [S8 step 1](../S8/step1_learning_rate.ipynb), a learning rate that falls. The
 # [map of the steps](../../README.md#the-map-of-the-steps) shows the whole way. In the cloud:
 # [Colab](https://colab.research.google.com/github/) opens a notebook from your copy of the repository; the
 # [notes on it](../../docs/machines.md#on-colab) have the two lines that install the course there.
@@ -433,7 +433,7 @@ plots.show(plots.mistakes(digits.test_images, digits.test_labels, log_probabilit
 # **What did not.** The accuracy. Block 2 has the same network and ends at 99.50 %<!--S7/block2 mean-->, after six epochs
 # more and with a learning rate that falls. It differs in the rotation too, so these blocks cannot say what did it.
 #
-# **What comes next.** A learning rate that falls within 15 epochs: the first page of [S8](../../sessions/S8/README.md).
+# **What comes next.** A learning rate that falls within 15 epochs: [S8 step 1](../S8/step1_learning_rate.ipynb).
 #
 # ## Quiz
 #

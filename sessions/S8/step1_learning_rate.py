@@ -42,7 +42,7 @@ except ModuleNotFoundError:
 
 recipe = Recipe(
     step="S8/step1_learning_rate",
-    network="S7/block4_dense",
+    network="S8/under_8k_dense",
     epochs=14,
     batch_size=64,
     lr=0.02,

@@ -42,7 +42,7 @@ except ModuleNotFoundError:
 
 recipe = Recipe(
     step="S8/step2_regularisation",
-    network="S7/block4_dense",
+    network="S8/under_8k_dense",
     epochs=15,
     batch_size=64,
     lr=0.2,
@@ -197,7 +197,7 @@ found = experiment(
 
 # %%
 starts = []
-for name in ("S7/block3", "S7/block4_dense"):
+for name in ("S7/block3", "S8/under_8k_dense"):
     torch.manual_seed(1)
     starts.append(torch.cat([parameter.detach().flatten() for parameter in models.build(name).parameters()]))
 print(f"{len(starts[1]):,} first weights, equal with Dropout and without: {torch.equal(*starts)}")

@@ -18,7 +18,7 @@
 # **What you'll need**: [1x1 convolutions](../S7/block3.ipynb) from S7, [the sigmoid and its
 # slope](../S6/part1_backprop.ipynb) from S6 part 1, and about 30 minutes. The computer needs a minute or two.
 #
-# *Before this*: S8 step 2, what regularises. *After this*: [step 4](step4_where_it_looks.ipynb), where a network looks.
+# *Before this*: [step 2](step2_regularisation.ipynb), what regularises. *After this*: [step 4](step4_where_it_looks.ipynb), where a network looks.
 # The [map of the steps](../../README.md#the-map-of-the-steps) shows the whole way. In the cloud:
 # [Colab](https://colab.research.google.com/github/) opens a notebook from your copy of the repository; the [notes on
 # it](../../docs/machines.md#on-colab) have the two lines that install the course there.
@@ -44,7 +44,7 @@ except ModuleNotFoundError:
 
 recipe = Recipe(
     step="S8/step3_cheaper_layers",
-    network="S7/block4_dense",
+    network="S8/under_8k_dense",
     epochs=15,
     batch_size=64,
     lr=0.2,
@@ -229,11 +229,11 @@ print("with the map there twice, a separable layer gives both:", torch.allclose(
 # nothing to split.
 
 # %%
-print(models.layer_table(models.build("S7/block4_relu")))
+print(models.layer_table(models.build("S8/under_8k_relu")))
 
 
 # %%
-for name, step in (("S7 block 3", "S7/block3"), ("ours", "S7/block4_relu")):
+for name, step in (("S7 block 3", "S7/block3"), ("ours", "S8/under_8k_relu")):
     network, spent = models.build(step), Counter()
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d):
@@ -313,7 +313,7 @@ for x in torch.tensor([-4.0, -1.0, 0.0, 1.0, 4.0]):
 
 # %% tags=["measured"]
 prediction = None  # such as 0.5; negative if you expect a loss
-found = experiment(recipe, options, digits, device, "network=S7/block4_relu", prediction=prediction, epochs=4)
+found = experiment(recipe, options, digits, device, "network=S8/under_8k_relu", prediction=prediction, epochs=4)
 
 # %% [markdown]
 # <details><summary>What came out here</summary>
@@ -327,9 +327,9 @@ found = experiment(recipe, options, digits, device, "network=S7/block4_relu", pr
 
 # %% tags=["measured"]
 prediction = None  # in points
-ours = dataclasses.replace(recipe, network="S7/block4_relu")
+ours = dataclasses.replace(recipe, network="S8/under_8k_relu")
 small = {"images": 1_000, "epochs": 6}
-found = experiment(ours, options, digits, device, "network=S7/block4_one_view", prediction=prediction, **small)
+found = experiment(ours, options, digits, device, "network=S8/under_8k_one_view", prediction=prediction, **small)
 
 # %% [markdown]
 # <details><summary>What came out here</summary>
@@ -353,7 +353,7 @@ for title in ("separable convolutions", "SiLU"):
 # %%
 dense, separable = prices(40, 40)
 print(f"40 to 40: {dense:,} weights dense, {separable:,} separable, less than a seventh: {7 * separable < dense}")
-parameters = models.count_parameters(models.build("S7/block4_relu"))
+parameters = models.count_parameters(models.build("S8/under_8k_relu"))
 print(f"our network: {parameters:,} parameters, at most 7,904: {parameters <= 7_904}")
 
 # %% [markdown]
@@ -369,7 +369,7 @@ print(f"our network: {parameters:,} parameters, at most 7,904: {parameters <= 7_
 
 # %% tags=["measured"]
 images = digits.train_images[:64, None].float().to(device)
-for step in ("S7/block4_dense", "S7/block4_relu"):
+for step in ("S8/under_8k_dense", "S8/under_8k_relu"):
     network, seconds = models.build(step).to(device), []
     for _ in range(8):
         started = time.perf_counter()
@@ -385,16 +385,16 @@ for step in ("S7/block4_dense", "S7/block4_relu"):
 # it waits for the memory. And there are more layers to call. S9 measures where time goes.
 #
 # One more count. Work in a test depends on how often the network is asked. A larger network of ours is built of the same
-# layers, [S6 step 4](../S6/part2_step4_under_20k.ipynb). For one look at an image it needs less work than [S6 step
+# layers, [step 7](step7_two_budgets.ipynb). For one look at an image it needs less work than [S6 step
 # 3](../S6/part2_step3_global_pooling.ipynb). But its recorded accuracy comes from nine looks at each image, of which
 # step 5 tells.
 
 # %%
 work = {}
-for step in ("S6/part2_step3_global_pooling", "S6/part2_step4_under_20k"):
+for step in ("S6/part2_step3_global_pooling", "S8/under_20k"):
     work[step] = sum(row.multiply_adds for row in models.layer_rows(models.build(step)))
     print(f"{step:<31}{work[step]:>12,} multiply-adds for one look")
-one_look = work["S6/part2_step4_under_20k"] / work["S6/part2_step3_global_pooling"]
+one_look = work["S8/under_20k"] / work["S6/part2_step3_global_pooling"]
 print(f"times as much: {one_look:.2f} with one look, {9 * one_look:.1f} with nine")
 
 # %% [markdown]

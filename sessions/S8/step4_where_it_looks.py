@@ -18,8 +18,8 @@
 # **What you'll need**: [receptive field and jump](../S7/block3.ipynb), [class maps](../S6/part2_step3_global_pooling.ipynb),
 # and about 30 minutes. The computer needs a minute or two.
 #
-# *Before this*: [step 3](step3_cheaper_layers.ipynb), cheaper layers. *After this*: S8 step 5, a teacher and several
-# looks. The [map of the steps](../../README.md#the-map-of-the-steps) shows the whole way. In the cloud:
+# *Before this*: [step 3](step3_cheaper_layers.ipynb), cheaper layers. *After this*:
+# [step 5](step5_teacher_and_looks.ipynb), a teacher and several looks. The [map of the steps](../../README.md#the-map-of-the-steps) shows the whole way. In the cloud:
 # [Colab](https://colab.research.google.com/github/) opens a notebook from your copy of the repository; the [notes on
 # it](../../docs/machines.md#on-colab) have the two lines that install the course there.
 
@@ -43,7 +43,7 @@ except ModuleNotFoundError:
 
 recipe = Recipe(
     step="S8/step4_where_it_looks",
-    network="S7/block4_one_view",
+    network="S8/under_8k_one_view",
     epochs=15,
     batch_size=64,
     lr=0.2,
@@ -164,7 +164,7 @@ shared_square = exercises.check(shared_square, (22, 6, 2), (3, 26, 1), (40, 4, 4
 # </details>
 
 # %%
-steps = {"S7 block 3": "S7/block3", "step 3's": "S7/block4_one_view", "for 20,000": "S6/part2_step4_under_20k"}
+steps = {"S7 block 3": "S7/block3", "step 3's": "S8/under_8k_one_view", "for 20,000": "S8/under_20k"}
 layers = {name: models.layer_rows(models.build(step)) for name, step in steps.items()}
 last = {name: next(row for row in reversed(rows) if row.kernel == 3) for name, rows in layers.items()}
 plans = {name: (row.receptive_field, row.shape[-1], row.jump) for name, row in last.items()}
@@ -275,7 +275,7 @@ dilation = 2  # 1 is the network as it is; 3 gives a field of 48
 
 
 def looks_farther() -> nn.Module:
-    network = models.build("S7/block4_one_view")
+    network = models.build("S8/under_8k_one_view")
     network.layers[7][0] = nn.Conv2d(40, 40, 3, padding=dilation - 1, dilation=dilation, groups=40, bias=False)
     return network
 
@@ -308,7 +308,7 @@ found = experiment(recipe, options, digits, device, prediction=prediction, netwo
 # cells with each other, and do not say how well it reads new digits.
 
 # %% tags=["measured"]
-network = models.load_trained("S6/part2_step4_under_20k").to(device)
+network = models.load_trained("S8/under_20k").to(device)
 asked, truth = digits.train_images[-5_000:], digits.train_labels[-5_000:].cpu()
 with torch.no_grad():
     maps = [network.layers[:9](images) for images in data.normalise(asked).to(device).split(500)]

@@ -41,7 +41,7 @@ except ModuleNotFoundError:
 moves = Augmentation(rotation=10, translation=0.08, scale=(0.9, 1.1), interpolation="bilinear")
 recipe = Recipe(
     step="S8/step5_teacher_and_looks",
-    network="S7/block4_one_view",  # the network of 7,552 parameters, which step 7 trains in full
+    network="S8/under_8k_one_view",  # the network of 7,552 parameters, which step 7 trains in full
     **{"epochs": 5, "batch_size": 64, "lr": 0.1, "momentum": 0.9, "nesterov": True, "one_cycle": 0.2},
     **{"weight_decay": 1e-4, "augmentation": moves, "temperature": 3, "alpha": 0.9},
 )
@@ -172,7 +172,7 @@ experiment(recipe, options, digits, device, "", loss=taught, prediction=predicti
 # ### What it was worth in full
 #
 # The ladder has ten changes to a recipe, one at a time, measured on 5,000 validation images
-# ([step 6](step6_which_change.ipynb)). Its teacher, `S7/teacher`, is another case than ours: it has the student's own
+# ([step 6](step6_which_change.ipynb)). Its teacher, `S8/teacher`, is another case than ours: it has the student's own
 # images and no others, and more parameters.
 
 # %%
@@ -186,8 +186,8 @@ print("seed by seed:", "  ".join(f"{value:+.2f}" for value in ladder.differences
 # **What it costs.** Nothing in a test. But the teacher has to be trained first, and then asked about every batch.
 
 # %%
-student, large = models.build(recipe.network), models.build("S7/teacher")
-for name, network in (("student", student), ("S7/teacher", large), ("S7/block1", teacher)):
+student, large = models.build(recipe.network), models.build("S8/teacher")
+for name, network in (("student", student), ("S8/teacher", large), ("S7/block1", teacher)):
     work = sum(row.multiply_adds for row in models.layer_rows(network))
     print(f"{name:<12}{models.count_parameters(network):>9,} parameters {work:>12,} multiply-adds for one look")
 
@@ -201,7 +201,7 @@ for name, right in PRINTED.items():
     print(f"the teacher {name}: {right / 100:.2f} %")
 
 # %% [markdown]
-# A full run of [step 7](../S7/block4.ipynb) trains it again and prints its epochs.
+# A full run of [step 7](step7_two_budgets.ipynb) trains it again and prints its epochs.
 #
 # **One teacher's luck.** All seeds of a record learn from *one* teacher, of seed 1. Had it been a luckier one, all of them
 # might be better together. So the interval over the seeds leaves the teacher's luck out. Several teachers would bring it
@@ -271,7 +271,7 @@ def look(network: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
     return torch.cat([network(nine).unflatten(0, (9, -1)).cpu() for nine in looks], dim=1)
 
 
-small = distillation.fuse_batchnorm(models.load_trained("S7/block4").layers.to(device))
+small = distillation.fuse_batchnorm(models.load_trained("S8/step7_two_budgets").layers.to(device))
 small = small.to(memory_format=torch.channels_last)
 
 # %% tags=["measured"]
@@ -329,9 +329,9 @@ for name, side in (("one look", one), ("nine looks", nine)):
 
 # %%
 without = ladder.rung("SiLU").validated()
-earlier = records.load(records.path_of("S7/block4").parent / "earlier" / "block4_rung8.json")
+earlier = records.load(records.path_of("S8/step7_two_budgets").parent / "earlier" / "under_8k_rung8.json")
 before = [records.accuracy(run) for run in records.runs(earlier)]
-ten = list(comparison.accuracies("S7/block4").values())
+ten = list(comparison.accuracies("S8/step7_two_budgets").values())
 print(f"{'':<24}{'validation images':>20}{'test images':>28}")
 print(f"{'no teacher, one look':<24}{statistics.fmean(without.values()):>18.3f} %", end="")
 print(f"{statistics.fmean(before):>18.2f} %, {len(before)} seeds")

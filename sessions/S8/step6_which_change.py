@@ -16,8 +16,8 @@
 # **What you'll need**: [how sure a number is](../S6/part2_step3_how_sure.ipynb), and about 30 minutes. The computer
 # needs less than a minute.
 #
-# *Before this*: the other pages of [S8](../../sessions/S8/README.md), which explain the changes. *After this*: the
-# [network at the top of the ladder](../S7/block4.ipynb). The [map of the steps](../../README.md#the-map-of-the-steps)
+# *Before this*: [step 5](step5_teacher_and_looks.ipynb), a teacher and several looks. *After this*:
+# [step 7](step7_two_budgets.ipynb), the networks at the top of the ladder. The [map of the steps](../../README.md#the-map-of-the-steps)
 # shows the whole way. In the cloud: [Colab](https://colab.research.google.com/github/) opens a notebook from your copy
 # of the repository; the [notes on it](../../docs/machines.md#on-colab) have the two lines that install the course there.
 
@@ -39,7 +39,7 @@ except ModuleNotFoundError:
 
 recipe = Recipe(
     step="S8/step6_which_change",
-    network="S7/block4_dense",  # S7 block 3's, without its Dropout
+    network="S8/under_8k_dense",  # S7 block 3's, without its Dropout
     epochs=14,
     batch_size=64,
     lr=0.02,
@@ -303,7 +303,7 @@ print(f"the best try, less the mean of rung 5: {max(tried) - mean:+.2f} points")
 # Much of what the best try promises can be flattery. A search with one seed each finds lucky seeds.
 #
 # And this log is not all that was tried. Rung 5's own first run was replaced by five seeds. First tries on halves of the
-# training images were not kept. The [notes](../../sessions/S7/records/README.md) tell of them, and nothing here rests on them.
+# training images were not kept. The [notes](../../sessions/S8/records/README.md) tell of them, and nothing here rests on them.
 #
 # ## How often the test images were looked at
 #
@@ -317,7 +317,7 @@ print(f"the best try, less the mean of rung 5: {max(tried) - mean:+.2f} points")
 # %% tags=["measured"]
 folder = records.path_of(ladder.TOP).parent / "earlier"
 tested = {"rung 0": records.load("S7/block3")}
-tested |= {f"rung {number}": records.load(folder / f"block4_rung{number}.json") for number in (6, 8)}
+tested |= {f"rung {number}": records.load(folder / f"under_8k_rung{number}.json") for number in (6, 8)}
 tested["the top"] = records.load(ladder.TOP)
 print(f"{'tested':<10}{'seeds':>6}{'mean':>10}{'lowest':>10}{'last three':>13}   bars 99.58, 99.50, 99.45")
 for name, record in tested.items():

@@ -476,7 +476,7 @@ for name in ("batch last", "bfloat16", "float32 on a GPU"):
 
 # %% [markdown]
 # In the CHWN layout five runs of one and the same recipe end up to 29 images in 10,000 apart: at a rate that never
-# falls, each epoch ends somewhere else. ([Block 4](../S7/block4.ipynb) cures that.) So no interval here is narrower
+# falls, each epoch ends somewhere else. ([S8 step 1](../S8/step1_learning_rate.ipynb) cures that.) So no interval here is narrower
 # than a quarter of a point, and none says that two ways differ; nor do the five epochs before the last.
 
 # %% [markdown]
@@ -570,7 +570,7 @@ print(bench.table(recorded))
 
 # %% [markdown]
 # And a later record, of another machine: PyTorch's layers ("float32") against ours ("default") for every kind of
-# network that our loops compute, with the same loader. Block 4 and S6 step 4 are timed with their teacher
+# network that our loops compute, with the same loader. Those of S8 step 7 are timed with their teacher
 # (`course.py bench --layers`).
 
 # %%

@@ -132,7 +132,8 @@ def test_an_edit_of_another_file_compiles_the_loops_anew_and_old_machine_code_go
 
 
 @pytest.mark.parametrize(
-    "step", ["S7/block1", "S7/block3", "S7/block4", "S7/teacher", "S8/step8_frontier", "S6/part2_step1_dense_head"]
+    "step",
+    ["S7/block1", "S7/block3", "S8/step7_two_budgets", "S8/teacher", "S8/step8_frontier", "S6/part2_step1_dense_head"],
 )
 def test_a_run_compiles_nothing_itself(step):
     """A process that has compiled a loop itself would round otherwise than one that loads it."""

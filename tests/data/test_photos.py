@@ -56,7 +56,7 @@ def correct(step, images, labels):
         return int((models.load_trained(step)(normalise(torch.stack(images))).argmax(dim=1) == labels).sum())
 
 
-@pytest.mark.parametrize("step", ["S7/block3", "S7/block4"])
+@pytest.mark.parametrize("step", ["S7/block3", "S8/step7_two_budgets"])
 def test_prepared_photos_are_read_and_squeezed_ones_are_not(forty, step):
     images, labels = forty
     assert correct(step, [prepare(image).digits[0].image for image in images], labels) >= 38

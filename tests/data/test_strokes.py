@@ -64,7 +64,7 @@ def test_what_is_no_drawing_is_refused_in_one_sentence(strokes):
         draw(strokes)
 
 
-@pytest.mark.parametrize("step", ["S5/step1_first_network", "S7/block3", "S7/block4", "S8/frontier_1196"])
+@pytest.mark.parametrize("step", ["S5/step1_first_network", "S7/block3", "S8/step7_two_budgets", "S8/frontier_1196"])
 def test_the_networks_read_ten_drawn_digits(step):
     images = torch.stack([draw(DIGITS[digit]) for digit in range(10)])
     with torch.no_grad():

@@ -15,7 +15,7 @@ def test_it_goes_from_block_3_to_the_top_by_ten_changes():
     assert rungs[0].recipe.step == "S7/block3"
     assert rungs[-1].recipe == ladder.top_recipe()
     changed = {one.title: overrides_between(ladder.below(one).recipe, one.recipe) for one in rungs[2:]}
-    assert changed["a teacher"] == "teacher='S7/teacher'"
+    assert changed["a teacher"] == "teacher='S8/teacher'"
     assert changed["an EMA of the weights"] == "ema_decay=0.998"
     assert changed["a one-cycle rate"] == "epochs=15 lr=0.2 momentum=0.9 one_cycle=0.2"
 

@@ -88,8 +88,8 @@ def test_the_search_has_no_way_to_the_test_images_or_the_other_writers():
 
 
 def test_the_search_begins_at_block_4s_recipe_with_one_look():
-    base, block4 = robustness.base(), store.load("S7/block4")["recipe"]
-    assert (base.network, base.teacher, base.epochs) == ("S7/block4_one_view", "", 4)
+    base, block4 = robustness.base(), store.load("S8/step7_two_budgets")["recipe"]
+    assert (base.network, base.teacher, base.epochs) == ("S8/under_8k_one_view", "", 4)
     assert (base.lr, base.ema_decay, base.augmentation.rotation) == (block4["lr"], block4["ema_decay"], 10)
 
 

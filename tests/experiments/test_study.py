@@ -144,11 +144,11 @@ def test_validated_runs_go_into_the_log_of_the_search_alone(course):
 
 def test_another_network_by_the_same_recipe_has_a_record_of_its_own(course):
     root = course()
-    one_by_one("--seeds", "1", "--network", "S7/block4_relu")
+    one_by_one("--seeds", "1", "--network", "S8/under_8k_relu")
     assert not records.path_of("S7/block3").exists()
-    assert records.load("S7/block4_relu")["weights"]["file"] == "weights/block4_relu.safetensors"
-    assert (root / "sessions/S7/weights/block4_relu.safetensors").exists()
-    assert (root / "asked").read_text().split("|")[1:3] == ["--override=network='S7/block4_relu'", "--protocol=both"]
+    assert records.load("S8/under_8k_relu")["weights"]["file"] == "weights/under_8k_relu.safetensors"
+    assert (root / "sessions/S8/weights/under_8k_relu.safetensors").exists()
+    assert (root / "asked").read_text().split("|")[1:3] == ["--override=network='S8/under_8k_relu'", "--protocol=both"]
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_another_network_by_the_same_recipe_has_a_record_of_its_own(course):
     [
         (["--network=S7/block9"], "no network 'S7/block9'"),
         (["--network=S7/block3"], "S7/block3 is a step of its own"),
-        (["--network=S7/block4_relu", "--validate"], "use --override \"network='S7/block4_relu'\""),
+        (["--network=S8/under_8k_relu", "--validate"], "use --override \"network='S8/under_8k_relu'\""),
         (["--network=../../etc"], "A step has a name such as S7/block3"),
     ],
 )
@@ -197,7 +197,7 @@ def test_anew_forgets_only_what_it_names(course):
 
 
 def test_changes_too_long_for_a_folders_name_have_a_folder_each(course):
-    """The lowest of the rungs that S7 block 4 trains differs from its recipe in 14 values."""
+    """The lowest of the rungs that S8 step 7 trains differs from its recipe in 14 values."""
     root = course()
     changes = [" ".join(f"augmentation.rotation={number}.0" for number in (*range(14), last)) for last in (20, 30)]
     for change in changes:

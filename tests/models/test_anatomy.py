@@ -54,7 +54,7 @@ def test_summary_disturbs_neither_the_network_nor_the_generator(block3):
 
 
 def test_a_depthwise_kernel_multiplies_one_channel_only():
-    rows = anatomy.layer_rows(models.build("S7/block4"))
+    rows = anatomy.layer_rows(models.build("S8/step7_two_budgets"))
     assert (rows[1].parameters, rows[1].multiply_adds) == (16 * 9, 16 * 24 * 24 * 9)
     assert (rows[2].parameters, rows[2].multiply_adds) == (16 * 24, 24 * 24 * 24 * 16)
     # 3x3 kernels add 2, from the first pool on 4, from the second on 8; the pools add 1 and 2, the average 3 * 4.
@@ -123,7 +123,7 @@ def test_an_unknown_layer_is_refused_not_skipped():
         anatomy.layer_rows(nn.Sequential(nn.Upsample(scale_factor=2)))
 
 
-SEVERAL_VIEWS = {"S6/part2_step4_under_20k", "S6/part2_step4_no_dropout", "S7/block4"}
+SEVERAL_VIEWS = {"S8/under_20k", "S8/under_20k_no_dropout", "S8/step7_two_budgets"}
 
 
 @pytest.mark.parametrize("step", models.NETWORKS)

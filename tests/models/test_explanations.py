@@ -48,7 +48,7 @@ def images(count=6):
     return data.normalise(data.builtin().test_images[:count])
 
 
-@pytest.mark.parametrize("step", ["S7/block3", "S7/block4", "S8/frontier_1196", "S6/part2_step4_under_20k"])
+@pytest.mark.parametrize("step", ["S7/block3", "S8/step7_two_budgets", "S8/frontier_1196", "S8/under_20k"])
 def test_behind_an_average_grad_cam_is_the_exact_class_map_up_to_one_factor(step):
     network, batch = models.load_trained(step), images()
     layer = network.layers[[type(one) for one in network.layers].index(nn.AvgPool2d) - 1]
@@ -75,8 +75,8 @@ def test_behind_relu_the_class_maps_add_up_to_the_scores_without_the_biases():
 
 
 def test_several_views_give_the_first_and_nothing_is_left_behind():
-    network, batch = models.load_trained("S7/block4").train(), images(3)
-    plain = models.build("S7/block4_one_view")
+    network, batch = models.load_trained("S8/step7_two_budgets").train(), images(3)
+    plain = models.build("S8/under_8k_one_view")
     plain.load_state_dict(network.state_dict())
     found = models.feature_maps(network, network.layers[7], batch)
     assert torch.allclose(found, plain.eval().layers[:8](batch), atol=1e-4)

@@ -115,13 +115,13 @@ def test_a_vote_by_hand():
 
 def test_a_vote_keeps_the_images_apart():
     torch.manual_seed(1)
-    network, images = models.build("S7/block4"), torch.randn(4, 1, 28, 28)
+    network, images = models.build("S8/step7_two_budgets"), torch.randn(4, 1, 28, 28)
     for _ in range(30):  # for BatchNorm's running means: without them all scores are nearly 0
         network(images)
     network.eval()
     together, alone = network(images), torch.cat([network(image[None]) for image in images])
     assert torch.allclose(together, alone, atol=1e-4)
-    one_look = models.build("S7/block4_one_view").eval()
+    one_look = models.build("S8/under_8k_one_view").eval()
     one_look.load_state_dict(network.state_dict())
     by_hand = torch.stack([one_look(seen) for seen in augment_views(images).split(4)]).mean(dim=0).log_softmax(dim=1)
     assert torch.allclose(together, by_hand, atol=1e-4)
@@ -129,7 +129,7 @@ def test_a_vote_keeps_the_images_apart():
 
 
 def test_training_has_one_look():
-    network, images = models.build("S7/block4").train(), torch.randn(4, 1, 28, 28)
-    one_look = models.build("S7/block4_one_view").train()
+    network, images = models.build("S8/step7_two_budgets").train(), torch.randn(4, 1, 28, 28)
+    one_look = models.build("S8/under_8k_one_view").train()
     one_look.load_state_dict(network.state_dict())
     assert torch.equal(network(images), one_look(images))

@@ -30,7 +30,7 @@ SHAPES = {
     "S6/part2_step3_global_pooling": [
         (16, 28, 28), (16, 14, 14), (32, 14, 14), (32, 7, 7), (32, 7, 7), (10, 7, 7), (10, 3, 3), (10, 1, 1),
     ],
-    "S6/part2_step4_under_20k": [
+    "S8/under_20k": [
         (16, 26, 26), (16, 24, 24), (32, 24, 24), (32, 12, 12), (32, 12, 12), (48, 12, 12), (48, 12, 12), (48, 12, 12),
         (48, 6, 6), (48, 6, 6), (64, 6, 6), (64, 6, 6), (64, 6, 6), (64, 4, 4), (60, 4, 4), (60, 1, 1), (10, 1, 1),
     ],
@@ -46,11 +46,11 @@ SHAPES = {
         (32, 26, 26), (8, 26, 26), (10, 24, 24), (10, 12, 12), (16, 12, 12), (10, 12, 12),
         (10, 10, 10), (16, 8, 8), (16, 6, 6), (16, 1, 1), (10, 1, 1),
     ],
-    "S7/block4": [
+    "S8/step7_two_budgets": [
         (16, 26, 26), (16, 24, 24), (24, 24, 24), (24, 12, 12), (24, 12, 12), (32, 12, 12), (32, 12, 12), (32, 12, 12),
         (32, 6, 6), (32, 6, 6), (40, 6, 6), (40, 4, 4), (40, 4, 4), (40, 1, 1), (10, 1, 1),
     ],
-    "S7/teacher": [
+    "S8/teacher": [
         (32, 26, 26), (32, 24, 24), (32, 12, 12), (64, 12, 12), (64, 12, 12), (64, 6, 6), (128, 6, 6), (128, 4, 4),
         (128, 1, 1), (10, 1, 1),
     ],
@@ -58,9 +58,9 @@ SHAPES = {
         (16, 12, 12), (16, 12, 12), (16, 6, 6), (16, 6, 6), (16, 4, 4), (16, 1, 1), (10, 1, 1),
     ],
 }  # fmt: skip
-SHAPES["S6/part2_step4_no_dropout"] = SHAPES["S6/part2_step4_under_20k"]
-SHAPES["S7/block4_dense"] = SHAPES["S7/block3"]
-SHAPES["S7/block4_relu"] = SHAPES["S7/block4_one_view"] = SHAPES["S7/block4"]
+SHAPES["S8/under_20k_no_dropout"] = SHAPES["S8/under_20k"]
+SHAPES["S8/under_8k_dense"] = SHAPES["S7/block3"]
+SHAPES["S8/under_8k_relu"] = SHAPES["S8/under_8k_one_view"] = SHAPES["S8/step7_two_budgets"]
 
 
 def frontier(a, b, c, d, e, f):
@@ -73,10 +73,21 @@ SHAPES["S8/step8_frontier"] = frontier(12, 18, 24, 24, 30, 30)
 SHAPES["S8/frontier_2784"] = frontier(8, 14, 18, 18, 22, 22)
 SHAPES["S8/frontier_1782"] = frontier(6, 10, 14, 14, 16, 16)
 SHAPES["S8/frontier_1196"] = frontier(6, 8, 10, 10, 12, 12)
+SHAPES["S8/frontier_3716"] = frontier(11, 16, 20, 22, 26, 28)
+SHAPES["S8/frontier_dense"] = [  # a dense convolution is one layer, not two
+    *[(6, 26, 26), (6, 24, 24), (6, 12, 12), (8, 12, 12), (9, 12, 12), (9, 6, 6), (10, 6, 6), (12, 4, 4)],
+    *[(12, 1, 1), (10, 1, 1)],
+]
+SHAPES["S8/frontier_hybrid"] = [(8, 26, 26), *frontier(8, 8, 20, 20, 26, 28)[2:]]
+SHAPES["S8/frontier_deep"] = [
+    *[(8, 26, 26), (8, 24, 24), (12, 24, 24), (12, 24, 24), (12, 24, 24), (12, 12, 12), (12, 12, 12), (18, 12, 12)],
+    *[(18, 12, 12), (18, 12, 12), (18, 6, 6), (18, 6, 6), (22, 6, 6), (22, 6, 6), (22, 6, 6), (22, 4, 4), (22, 4, 4)],
+    *[(22, 1, 1), (10, 1, 1)],
+]
 SHAPES["S8/frontier_overlapping"] = SHAPES["S8/frontier_strided"] = SHAPES["S8/frontier_1782"]
 SHAPES["S10/step2_other_writers"] = frontier(16, 24, 32, 40, 40, 40)
 SHAPES["S10/teacher"] = [
-    (channels // 2 if channels > 10 else channels, *sides) for channels, *sides in SHAPES["S7/teacher"]
+    (channels // 2 if channels > 10 else channels, *sides) for channels, *sides in SHAPES["S8/teacher"]
 ]
 twice = [(14, 12, 12), (14, 12, 12)]  # one layer's two convolutions once more
 SHAPES["S8/frontier_shared"] = SHAPES["S8/frontier_shared_convolutions"] = [
@@ -90,16 +101,16 @@ PARAMETERS = {
     "S6/part2_step2_strided": 11_952,
     "S6/part2_step2_fixed": 11_050,
     "S6/part2_step3_global_pooling": 17_118,
-    "S6/part2_step4_under_20k": 19_760,
-    "S6/part2_step4_no_dropout": 19_760,
+    "S8/under_20k": 19_760,
+    "S8/under_20k_no_dropout": 19_760,
     "S7/block1": 16_562,
     "S7/block2": 7_904,
     "S7/block3": 7_904,
-    "S7/block4": 7_552,
-    "S7/block4_relu": 7_552,
-    "S7/block4_one_view": 7_552,
-    "S7/block4_dense": 7_904,
-    "S7/teacher": 288_160,
+    "S8/step7_two_budgets": 7_552,
+    "S8/under_8k_relu": 7_552,
+    "S8/under_8k_one_view": 7_552,
+    "S8/under_8k_dense": 7_904,
+    "S8/teacher": 288_160,
     "S10/step2_other_writers": 7_928,
     "S10/teacher": 72_656,
     "S9/time_to_accuracy": 7_600,
@@ -107,6 +118,10 @@ PARAMETERS = {
     "S8/frontier_2784": 2_784,
     "S8/frontier_1782": 1_782,
     "S8/frontier_1196": 1_196,
+    "S8/frontier_3716": 3_716,
+    "S8/frontier_dense": 3_570,
+    "S8/frontier_hybrid": 3_622,
+    "S8/frontier_deep": 3_712,
     "S8/frontier_overlapping": 1_782,
     "S8/frontier_strided": 1_782 + 4 * (10 + 14),
     "S8/frontier_shared": 1_782,

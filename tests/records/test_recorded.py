@@ -78,7 +78,7 @@ def mnist_test_images():
     return digits.test_images, digits.test_labels
 
 
-SLOW = ("S6/part2_step4_under_20k", "S7/block4")  # they look at each image several times: 40 seconds of a core each
+SLOW = ("S8/under_20k", "S8/step7_two_budgets")  # they look at each image several times: 40 seconds of a core each
 
 
 @pytest.mark.parametrize("step", STEPS)

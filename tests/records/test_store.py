@@ -68,7 +68,7 @@ def test_the_fingerprint_knows_the_network_and_the_recipe_but_not_the_seed(monke
     assert fingerprint == records.fingerprint(dataclasses.replace(recipe, seed=9))
     assert fingerprint != records.fingerprint(dataclasses.replace(recipe, augmentation=Augmentation(rotation=7)))
     assert fingerprint != records.fingerprint(dataclasses.replace(recipe, network="S7/block1"))
-    monkeypatch.setitem(models.NETWORKS, "S7/block3", models.NETWORKS["S7/block4_dense"])
+    monkeypatch.setitem(models.NETWORKS, "S7/block3", models.NETWORKS["S8/under_8k_dense"])
     assert fingerprint != records.fingerprint(recipe)
 
 

@@ -69,7 +69,7 @@ def test_a_layer_that_the_page_cannot_compute_is_refused():
 
 
 def test_a_missing_file_of_weights_is_told_in_one_sentence(tmp_path, monkeypatch):
-    monkeypatch.setattr(draw_page, "offered", lambda: [draw_page.frontier.Point("S7/teacher", 1, (99.0,), 1)])
+    monkeypatch.setattr(draw_page, "offered", lambda: [draw_page.frontier.Point("S8/teacher", 1, (99.0,), 1)])
     with pytest.raises(UserError, match="no trained weights"):
         draw_page.build(tmp_path)
 
@@ -215,10 +215,10 @@ LAYERS_OF_A_VIEW = """async ([bytes, view]) => {
 @pytest.mark.parametrize("view", [0, 6])
 def test_the_maps_of_each_layer_and_view_are_pytorchs(computing, view):
     page = computing
-    choose(page, "S7/block4")
+    choose(page, "S8/step7_two_budgets")
     image = draw(DIGITS[5])
     maps = page.evaluate(LAYERS_OF_A_VIEW, [image.flatten().tolist(), view])
-    seen = outputs_of("S7/block4", image[None], view)
+    seen = outputs_of("S8/step7_two_budgets", image[None], view)
     assert len(maps) == len(seen) + 1
     for found, expected in zip(maps[1:], seen, strict=True):
         assert (torch.tensor(found) - expected.flatten()).abs().max() < 1e-4
@@ -325,7 +325,7 @@ ARITHMETIC = """() => {
 }"""
 
 
-@pytest.mark.parametrize("name", ["S5/step1_first_network", "S7/block4"])  # all kinds of layers between them
+@pytest.mark.parametrize("name", ["S5/step1_first_network", "S8/step7_two_budgets"])  # all kinds of layers between them
 def test_the_arithmetic_of_a_clicked_value_adds_up_to_pytorchs(visit, name):
     """A click on a place of each layer: the value is that of PyTorch, and the printed parts give it again."""
     page = visit()
@@ -356,7 +356,7 @@ def test_the_arithmetic_of_a_clicked_value_adds_up_to_pytorchs(visit, name):
             rounded = sum(5e-4 * (abs(a) + abs(b)) for a, b in zip(window, kernel, strict=True)) + 1e-3
             assert number(product) == pytest.approx(np.dot(window, kernel), abs=rounded)
         checked.add(told["kind"])
-    kinds = {"S5/step1_first_network": {"ReLU", "Linear"}, "S7/block4": {"BatchNorm2d", "SiLU", "AvgPool2d"}}
+    kinds = {"S5/step1_first_network": {"ReLU", "Linear"}, "S8/step7_two_budgets": {"BatchNorm2d", "SiLU", "AvgPool2d"}}
     assert checked == kinds[name] | {"Conv2d", "MaxPool2d", "LogSoftmax"}
 
 

@@ -26,7 +26,7 @@ import sources  # noqa: E402
 # A page of each kind. With --full, every page is looked at.
 KINDS = [
     *("index", "draw/index", "glossary", "results", "search", "docs/frontier", "docs/machines", "sessions/S6/README"),
-    *("sessions/S5/step1_first_network", "sessions/S6/part1_backprop", "sessions/S7/block4"),
+    *("sessions/S5/step1_first_network", "sessions/S6/part1_backprop", "sessions/S8/step7_two_budgets"),
     *("reference/common", "reference/common.data", "reference/common.data.loaders"),
 ]
 
@@ -218,7 +218,11 @@ def test_pages_load_from_a_server_as_well(visit, server):
 
 
 def test_the_search_finds_a_word_of_each_lesson(visit, server):
-    words = {"S5/step1_first_network": "velocity", "S6/part1_backprop": "saturated", "S7/block4": "distillation"}
+    words = {
+        "S5/step1_first_network": "velocity",
+        "S6/part1_backprop": "saturated",
+        "S8/step7_two_budgets": "distillation",
+    }
     for root in (None, server):
         with visit(root=root) as (page, start):
             for step, word in words.items():

@@ -114,14 +114,14 @@ def test_links_lead_to_the_sites_pages_and_code_is_left_alone(tmp_path):
     )
     assert sources.at_home(text, page, "", tmp_path) == (
         "9 % [map](../index.md#the-map-of-the-steps) [runs](../sessions/S6/records/README.md) "
-        "[log](../sessions/S7/records/README.md) [list](../nbval.ini) [web](https://example.org) `[no](../README.md)`\n"
+        "[log](../sessions/S8/records/README.md) [list](../nbval.ini) [web](https://example.org) `[no](../README.md)`\n"
         "```\n[no](../README.md)\n```\n"
     )
     assert (tmp_path / "nbval.ini").exists()
     made = (tmp_path / "sessions/S6/records/README.md").read_text(encoding="utf-8")
     assert "[part2_step2_fixed.json](part2_step2_fixed.json)" in made
     assert (tmp_path / "sessions/S6/records/part2_step2_fixed.json").exists()
-    assert not (tmp_path / "sessions/S7/records/README.md").exists()  # the course has one
+    assert not (tmp_path / "sessions/S8/records/README.md").exists()  # the course has one
 
 
 def test_every_figure_has_a_text_of_its_own_kind(laid_out):

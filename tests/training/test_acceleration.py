@@ -208,8 +208,8 @@ def test_captured_passes_give_the_same_gradients_and_leave_no_trace(arithmetic):
 
 @needs_a_gpu
 def test_a_captured_training_ends_where_a_plain_one_does(monkeypatch):
-    """Batches of 32 and a short one, one cycle and a running mean; S7 block 4's network without its looks."""
-    recipe = Recipe("S7/block4_one_view", epochs=2, batch_size=32, lr=0.02, one_cycle=0.2, ema_decay=0.9)
+    """Batches of 32 and a short one, one cycle and a running mean; S8 step 7's network without its looks."""
+    recipe = Recipe("S8/under_8k_one_view", epochs=2, batch_size=32, lr=0.02, one_cycle=0.2, ema_decay=0.9)
     asked, ends = dataclasses.replace(options(), device="cuda"), []
     for worth in (1, 10**9):
         monkeypatch.setattr(acceleration, "MIN_STEPS_CUDA_GRAPH", worth)

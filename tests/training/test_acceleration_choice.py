@@ -29,7 +29,7 @@ def test_long_runs_in_float32_use_chwn():
     assert chosen("S7/block3").layers == "chwn"
     assert chosen("S7/block3", steps=8).layers == "library"
     assert chosen("S7/block3", "bfloat16").layers == "library"
-    assert chosen("S7/block4").layers == "chwn"
+    assert chosen("S8/step7_two_budgets").layers == "chwn"
     assert chosen("S5/step1_first_network").layers == "library"
     assert not acceleration.supports_chwn("no such network")
 

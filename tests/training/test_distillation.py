@@ -12,7 +12,9 @@ from common.recipe import Augmentation, Options, Recipe
 from common.system.errors import Interrupted, UserError
 from common.training import distillation, loops
 
-RECIPE = Recipe("S7/block4", epochs=2, batch_size=32, lr=0.1, teacher="S7/block4_dense", temperature=2.0, alpha=0.75)
+RECIPE = Recipe(
+    "S8/step7_two_budgets", epochs=2, batch_size=32, lr=0.1, teacher="S8/under_8k_dense", temperature=2.0, alpha=0.75
+)
 CPU = torch.device("cpu")
 
 
@@ -65,9 +67,9 @@ def test_a_teacher_is_trained_once_and_draws_nothing_from_the_students_generator
     first = distillation.train_teacher(RECIPE, digits, asked, CPU)
     assert torch.equal(before, torch.random.get_rng_state())
     said = capsys.readouterr().out
-    assert said.count("teacher    S7/block4_dense") == 1
+    assert said.count("teacher    S8/under_8k_dense") == 1
     assert said.count("epoch ") == RECIPE.epochs
-    untrained = models.build("S7/block4_dense").state_dict()
+    untrained = models.build("S8/under_8k_dense").state_dict()
     assert not torch.equal(first.state_dict()["layers.0.0.weight"], untrained["layers.0.0.weight"])
     monkeypatch.setattr(loops, "train_epoch", lambda *_: pytest.fail("trained again"))
     again = distillation.train_teacher(dataclasses.replace(RECIPE, seed=2), digits, asked, CPU)
@@ -123,7 +125,7 @@ def test_a_damaged_teacher_is_one_sentence(asked):
 def test_training_minimises_the_loss_that_it_is_given(asked):
     digits = data.load("builtin", limit=64)
     torch.manual_seed(1)
-    model, asked_for = models.build("S7/block4_dense"), []
+    model, asked_for = models.build("S8/under_8k_dense"), []
 
     def loss_of(images, log_probabilities, labels):
         asked_for.append(len(images))
@@ -137,13 +139,13 @@ def test_training_minimises_the_loss_that_it_is_given(asked):
 
 
 def test_a_lesson_without_a_teacher_refuses_a_recipe_with_one(asked):
-    with pytest.raises(UserError, match="S7/block4 learns from labels alone"):
-        loops.fit(models.build("S7/block4_dense"), None, {}, RECIPE, asked)
+    with pytest.raises(UserError, match="S8/step7_two_budgets learns from labels alone"):
+        loops.fit(models.build("S8/under_8k_dense"), None, {}, RECIPE, asked)
 
 
 def test_a_teacher_without_its_batchnorm_layers_gives_the_same_answers():
     torch.manual_seed(2)
-    teacher = models.build("S7/teacher")
+    teacher = models.build("S8/teacher")
     for module in teacher.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_()

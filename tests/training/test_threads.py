@@ -115,7 +115,7 @@ def test_beside_programs_that_keep_every_core_busy_one_thread_is_used():
 
 
 @pytest.mark.usefixtures("two_threads")
-@pytest.mark.parametrize("step", ["S7/block3", "S7/block4_one_view"])
+@pytest.mark.parametrize("step", ["S7/block3", "S8/under_8k_one_view"])
 def test_threads_that_come_and_go_leave_the_weights_bit_for_bit(monkeypatch, tmp_path, step):
     """Where the loops of `common.cpu_kernels` train: each sum is computed by one thread, in a fixed order."""
     pytest.importorskip("numba")

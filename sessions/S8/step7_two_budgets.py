@@ -16,11 +16,11 @@
 #
 # **What you'll learn**: why Dropout and BatchNorm disagree, and what a result with a history is worth.
 #
-# **What you'll need**: steps 1 to 6, and 30 minutes. A recorded seed took 12 minutes<!--S7/block4 minutes--> with the
-# small network and 23 minutes<!--S6/part2_step4_under_20k minutes--> with the large one, after the teacher's training.
+# **What you'll need**: steps 1 to 6, and 30 minutes. A recorded seed took 12 minutes<!--S8/step7_two_budgets minutes--> with the
+# small network and 23 minutes<!--S8/under_20k minutes--> with the large one, after the teacher's training.
 #
-# *Before this*: [step 6](../S8/step6_which_change.ipynb), which change did it? *After this*:
-# [step 8](../S8/step8_frontier.ipynb), how few parameters are enough? The
+# *Before this*: [step 6](step6_which_change.ipynb), which change did it? *After this*:
+# [step 8](step8_frontier.ipynb), how few parameters are enough? The
 # [map of the steps](../../README.md#the-map-of-the-steps) shows the whole way. In the cloud:
 # [Colab](https://colab.research.google.com/github/) opens a notebook from your copy of the repository; the
 # [notes on it](../../docs/machines.md#on-colab) have the two lines that install the course there.
@@ -46,7 +46,7 @@ except ModuleNotFoundError:
     raise SystemExit("This kernel lacks the course: run `python3 course.py lab`, or choose the kernel .venv.") from None
 
 recipe = Recipe(
-    step="S7/block4",
+    step="S8/step7_two_budgets",
     epochs=15,
     batch_size=64,
     lr=0.2,
@@ -56,14 +56,14 @@ recipe = Recipe(
     weight_decay=1e-4,
     ema_decay=0.998,
     augmentation=Augmentation(rotation=10, translation=0.08, scale=(0.9, 1.1), interpolation="bilinear"),
-    teacher="S7/teacher",
+    teacher="S8/teacher",
     temperature=3,
     alpha=0.9,
 )
 recipe, options = command_line(recipe, TRAIN)
 
 # %%
-SMALL, LARGE = recipe.step, "S6/part2_step4_under_20k"  # under 8,000 and under 20,000 parameters
+SMALL, LARGE = recipe.step, "S8/under_20k"  # under 8,000 and under 20,000 parameters
 targets = (
     Target("parameters", "<=", 7_904),
     Target("epochs", "<=", 15),
@@ -98,12 +98,12 @@ print(records.head(recipe, options, digits, device))
 #
 # | part | page |
 # |---|---|
-# | the rate rises to 0.2 over a fifth of the run, then falls to nearly 0; Nesterov momentum; an average of the weights (EMA) | [step 1](../S8/step1_learning_rate.ipynb) |
-# | weight decay on the kernels; each image turned, shifted and scaled anew | [step 2](../S8/step2_regularisation.ipynb) |
-# | separable convolutions, SiLU | [step 3](../S8/step3_cheaper_layers.ipynb) |
-# | how far each cell sees | [step 4](../S8/step4_where_it_looks.ipynb) |
-# | distillation from a teacher; nine looks at each test image | [step 5](../S8/step5_teacher_and_looks.ipynb) |
-# | what each of these was worth | [step 6](../S8/step6_which_change.ipynb) |
+# | the rate rises to 0.2 over a fifth of the run, then falls to nearly 0; Nesterov momentum; an average of the weights (EMA) | [step 1](step1_learning_rate.ipynb) |
+# | weight decay on the kernels; each image turned, shifted and scaled anew | [step 2](step2_regularisation.ipynb) |
+# | separable convolutions, SiLU | [step 3](step3_cheaper_layers.ipynb) |
+# | how far each cell sees | [step 4](step4_where_it_looks.ipynb) |
+# | distillation from a teacher; nine looks at each test image | [step 5](step5_teacher_and_looks.ipynb) |
+# | what each of these was worth | [step 6](step6_which_change.ipynb) |
 #
 # ## The data
 
@@ -136,7 +136,7 @@ plots.show(plots.network(models.layer_rows(large)), options.out, "network")
 # %% [markdown]
 # The figure shows the large one: the same plan, wider, and with one more block at the end. Below: what both cost, beside
 # S6's step 3; the channels behind each block (a bar is a max-pool); what the cells of the last map see ([step
-# 4](../S8/step4_where_it_looks.ipynb)).
+# 4](step4_where_it_looks.ipynb)).
 
 # %%
 designs = {"small": models.build(SMALL), "large": large, "S6 step 3": models.build("S6/part2_step3_global_pooling")}
@@ -219,7 +219,7 @@ for p in (0.05, 0.1, 0.25):
 
 # %%
 large_recipe = replace(records.recipe_of(LARGE, records.load(LARGE)["recipe"]), seed=1)
-sides = [search_log.validated(replace(large_recipe, network=name)) for name in ("S6/part2_step4_no_dropout", "")]
+sides = [search_log.validated(replace(large_recipe, network=name)) for name in ("S8/under_20k_no_dropout", "")]
 found = comparison.paired(*sides)
 print(f"without {found.first:.3f} %, with {found.second:.3f} %: {found.difference:+.3f} points, ", end="")
 print(f"95 % interval {found.low:+.3f} to {found.high:+.3f}, p = {found.p:.2g}: {ladder.verdict(found.p, 1)}")
@@ -243,7 +243,7 @@ print(f"95 % interval {found.low:+.3f} to {found.high:+.3f}, p = {found.p:.2g}: 
 
 # %% tags=["measured"]
 prediction = None  # your guess of the difference in points, such as 0.5
-brief = replace(recipe, network="S7/block4_one_view", teacher="", ema_decay=0.0)
+brief = replace(recipe, network="S8/under_8k_one_view", teacher="", ema_decay=0.0)
 experiment(
     brief,
     options,
@@ -313,12 +313,12 @@ for name, step in (("small", SMALL), ("large", LARGE)):
 #
 # - **Nine looks.** With one look the recorded weights read a few images fewer, as the part on mistakes shows.
 # - **Two kinds of luck are not in the seeds' interval.** That of the images is printed above. That of the teacher is not
-#   known: all seeds learned from one ([step 5](../S8/step5_teacher_and_looks.ipynb)).
+#   known: all seeds learned from one ([step 5](step5_teacher_and_looks.ipynb)).
 # - **Other writers.** The small network reads some of them badly ([S10](../S10/step2_other_writers.ipynb)).
 #
 # ## The history, and how often the test images were looked at
 #
-# Each choice between two recipes was made by training images: [step 6](../S8/step6_which_change.ipynb) shows the log. But
+# Each choice between two recipes was made by training images: [step 6](step6_which_change.ipynb) shows the log. But
 # the test images had a say twice.
 #
 # 1. The search first ended at rung 6 of the ladder: block 3's network, trained better. Ten seeds were tested, and missed
@@ -329,12 +329,12 @@ for name, step in (("small", SMALL), ("large", LARGE)):
 #    nothing.)
 #
 # *That* the search went on, twice, was decided by test images. The bars stayed as they were. The
-# [log of the drafts](../../sessions/S7/records/README.md) also quotes test numbers of the first two forms, and argues from
+# [log of the drafts](../../sessions/S8/records/README.md) also quotes test numbers of the first two forms, and argues from
 # them. All four, after each seed's last epoch:
 
 # %%
 folder = records.path_of(SMALL).parent / "earlier"
-forms = {"rung 6": records.load(folder / "block4_rung6.json"), "rung 8": records.load(folder / "block4_rung8.json")}
+forms = {"rung 6": records.load(folder / "under_8k_rung6.json"), "rung 8": records.load(folder / "under_8k_rung8.json")}
 forms |= {"small": records.load(SMALL), "large": records.load(LARGE)}
 passes = 0
 for name, form in forms.items():
@@ -440,7 +440,7 @@ plots.show(figure, options.out, "mistakes")
 # ## Analysis
 #
 # **What the budget bought.** As means over the seeds: block 3 has 66<!--S7/block3 wrong--> mistakes in 10,000, the small
-# network 35<!--S7/block4 wrong-->, the large one 30<!--S6/part2_step4_under_20k wrong-->. These five mistakes took more than
+# network 35<!--S8/step7_two_budgets wrong-->, the large one 30<!--S8/under_20k wrong-->. These five mistakes took more than
 # twice the parameters.
 #
 # **What cannot be said.** Which difference from S6 step 3 did it: nearly everything has changed, and only Dropout was
@@ -491,8 +491,8 @@ plots.show(figure, options.out, "mistakes")
 # 1. One plan in two widths: 7,552 and 19,760 parameters. A test takes nine looks, and so nine times the work.
 # 2. Dropout raises the variance in training only. Behind the last BatchNorm it does no harm that five seeds could show.
 # 3. After a minute on 2,000 images the two could not be told apart.
-# 4. 10<!--S7/block4 seeds--> seeds each: means of 99.65 %<!--S7/block4 mean--> and
-#    99.70 %<!--S6/part2_step4_under_20k mean-->, lowest 99.60 %<!--S7/block4 minimum--> and
-#    99.67 %<!--S6/part2_step4_under_20k minimum-->. All bars are met.
+# 4. 10<!--S8/step7_two_budgets seeds--> seeds each: means of 99.65 %<!--S8/step7_two_budgets mean--> and
+#    99.70 %<!--S8/under_20k mean-->, lowest 99.60 %<!--S8/step7_two_budgets minimum--> and
+#    99.67 %<!--S8/under_20k minimum-->. All bars are met.
 # 5. Two earlier forms had missed the bars on the test images. These were read 540 times in the recorded runs.
 # 6. 21 mistakes are common to both, 14 are the small network's alone, 9 the large one's.
