@@ -219,7 +219,7 @@ for p in (0.05, 0.1, 0.25):
 
 # %%
 large_recipe = replace(records.recipe_of(LARGE, records.load(LARGE)["recipe"]), seed=1)
-sides = [search_log.validated(replace(large_recipe, network=name)) for name in ("S8/under_20k_no_dropout", "")]
+sides = [search_log.validated(replace(large_recipe, network=name)) for name in ("S8/under_20k_no_dropout", LARGE)]
 found = comparison.paired(*sides)
 print(f"without {found.first:.3f} %, with {found.second:.3f} %: {found.difference:+.3f} points, ", end="")
 print(f"95 % interval {found.low:+.3f} to {found.high:+.3f}, p = {found.p:.2g}: {ladder.verdict(found.p, 1)}")
