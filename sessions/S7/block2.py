@@ -426,13 +426,13 @@ table = {}
 for first, second in ((1, 2), (2, 3)):
     found = comparison.paired(blocks[first], blocks[second])
     each = [blocks[second][seed] - blocks[first][seed] for seed in blocks[first]]
-    table[f"block {first} to block {second}"] = each, found.low, found.high
+    table[f"block {first} to block {second}"] = each
     print(f"block {first} to block {second}, seeds 1, 2, 3: " + " ".join(f"{one:+.2f}" for one in each))
     print(f"  mean {found.difference:+.3f} points, 95 % interval {found.low:+.3f} to {found.high:+.3f}", end="")
     print(f", p = {found.p:.2g}, one of two comparisons: {ladder.verdict(found.p, 2)}")
 
 # %%
-plots.show(plots.paired_dots(table, "difference in points"), options.out, "differences")
+plots.show(plots.forest(table, "points: each seed (dot), mean (diamond), 95 % interval"), options.out, "differences")
 
 # %% [markdown]
 # **The answer: these runs do not tell the difference from chance.** The mean of the three differences is -0.013

@@ -127,7 +127,8 @@ one_cycle = exercises.check(one_cycle, *cases, (30, 40, 0.5, 0.5))
 #
 # Now your rate over a whole run on MNIST, beside block 3's. The two recipes have different momenta, and [momentum
 # makes steps longer](../S5/step1_first_network.ipynb): where all gradients agree, 1 / (1 - momentum) times as long. So
-# we compare the **effective rate**, rate / (1 - momentum).
+# we compare the [effective learning rate](../S7/block3.ipynb),
+# rate / (1 - momentum).
 
 # %%
 CYCLE = "lr=0.2 momentum=0.9 one_cycle=0.2"  # what this page adds to block 3's recipe
@@ -435,7 +436,8 @@ plots.show(plots.raw_and_averaged(panel, "validation accuracy in %, mean of 5 se
 
 # %%
 titles = ("a one-cycle rate", "Nesterov momentum", "an EMA of the weights")
-plots.show(plots.added({title: ladder.differences(title) for title in titles}), options.out, "result")
+rows = {title: ladder.differences(title).values() for title in titles}
+plots.show(plots.forest(rows, "points added: each seed (dot), mean (diamond), 95 % interval"), options.out, "result")
 
 # %% [markdown]
 # Both formulas agree with the course's and with PyTorch's. The verdicts: one *perhaps*, two *not told from chance*.

@@ -427,7 +427,8 @@ measured("affine augmentation")
 
 # %%
 titles = ("without dropout", "weight decay on the kernels", "affine augmentation")
-plots.show(plots.added({title: ladder.differences(title) for title in titles}), options.out, "result")
+rows = {title: ladder.differences(title).values() for title in titles}
+plots.show(plots.forest(rows, "points added: each seed (dot), mean (diamond), 95 % interval"), options.out, "result")
 
 # %% [markdown]
 # All three intervals contain 0. All three verdicts are *not told from chance*.

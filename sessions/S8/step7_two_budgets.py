@@ -72,8 +72,11 @@ targets = (
 )
 
 # %%
+import contextlib
+import io
 import math
 import statistics
+import sys
 from dataclasses import replace
 
 import torch
@@ -259,10 +262,14 @@ experiment(
 # ### In full
 #
 # In a full run the teacher is trained first. The last of its lines has its own test accuracy. The network's training loss has
-# the teacher's answers in it, so it cannot be held against the test loss. On a recorded page the lines are seed 1's.
+# the teacher's answers in it, so it cannot be held against the test loss. On a recorded page the lines are seed 1's, and
+# a quick run leaves out the teacher's.
 
-# %% tags=["nbval-ignore-output"]
-loss_of = None if options.recorded else distillation.make_loss(recipe, digits, options, device)
+# %%
+loss_of = None
+if not options.recorded:
+    with contextlib.redirect_stdout(io.StringIO() if options.quick else sys.stdout):
+        loss_of = distillation.make_loss(recipe, digits, options, device)
 
 # %% tags=["measured"]
 if options.recorded:

@@ -315,7 +315,7 @@ print(search_log.listing(planned))
 # up to 0.2, Nesterov momentum, weight decay on the kernels, and an EMA of the weights, which is what is tested. There is
 # no teacher, and each image is looked at once. The recipe's values come from an older search with S7 block 3's network.
 
-# %%
+# %% tags=["measured"]
 if options.recorded:
     history = records.restore(recipe, model)
 else:
@@ -439,12 +439,12 @@ plots.show(plots.mistakes(digits.test_images, digits.test_labels, log_probabilit
 #
 # ## Quiz
 #
-# **Question 1.** A separable convolution goes from 40 to 40 channels, and then from 20 to 20. By what factor do its 1x1
-# weights shrink?
+# **Question 1.** A separable convolution goes from 40 to 40 channels, and then from 20 to 20. What becomes of its 1x1
+# weights?
 #
-# - **a** by 2
-# - **b** by 4
-# - **c** by 8
+# - **a** They are halved.
+# - **b** A quarter is left.
+# - **c** An eighth is left.
 #
 # <details><summary>Answer</summary>
 #

@@ -141,6 +141,7 @@ def test_every_number_in_the_text_is_one_that_the_page_shows(step):
     unknown = []
     for text in prose(step):
         text = re.sub(r"[\d.,]+( %| points?| [a-z]+)?<!--.*?-->", "", text)
+        text = re.sub(r"\s(?:19|20)\d\d(?=\]\()", "", text)  # the year of a source, at the end of its link's text
         text = re.sub(r"```.*?```|`[^`]*`|\]\([^)]*\)|https?://\S+|\d+x\d+(x\d+)*", "", text, flags=re.DOTALL)
         for number in sorted(numbers(text)):
             plain = number.replace(",", "")

@@ -1,6 +1,5 @@
 """The figures of S8 steps 1 and 2: each number where it belongs, and one form in every run."""
 
-import pytest
 import torch
 
 from common.lesson import plots
@@ -26,15 +25,6 @@ def test_the_weights_and_their_average_have_a_panel_for_each_run():
     assert [axis.get_title() for axis in figure.axes] == ["one", "other"]
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["90"]
     assert [list(line.get_ydata()) for line in figure.axes[0].get_lines()] == [[10, 9], [8, 7]]  # errors
-    plots.plt.close(figure)
-
-
-def test_gains_have_a_dot_for_each_seed_and_the_interval_of_their_mean():
-    figure = plots.added({"a change": {1: 0.1, 2: 0.2, 3: 0.3}})
-    dots, interval, mean, _ = figure.axes[0].get_lines()
-    assert list(dots.get_xdata()) == [0.1, 0.2, 0.3]
-    assert list(interval.get_xdata()) == pytest.approx([0.2 - 0.2484, 0.2 + 0.2484], abs=1e-4)
-    assert list(mean.get_xdata()) == pytest.approx([0.2])
     plots.plt.close(figure)
 
 

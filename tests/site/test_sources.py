@@ -109,7 +109,7 @@ def test_links_lead_to_the_sites_pages_and_code_is_left_alone(tmp_path):
     page = ROOT / "docs" / "page.md"
     text = (
         "9 %<!--S7/block3 mean--> [map](../README.md#the-map-of-the-steps) [runs](../sessions/S6/records) "
-        "[log](../sessions/S7/records) [list](../nbval.ini) [web](https://example.org) `[no](../README.md)`\n"
+        "[log](../sessions/S8/records) [list](../nbval.ini) [web](https://example.org) `[no](../README.md)`\n"
         "```\n[no](../README.md)\n```\n"
     )
     assert sources.at_home(text, page, "", tmp_path) == (

@@ -11,19 +11,17 @@ from common.lesson.plots.images import confusion, grid, mistakes, percent, pictu
 from common.lesson.plots.maps import feature_maps, heatmaps, kernels, maps
 from common.lesson.plots.networks import network, neurons, receptive_fields
 from common.lesson.plots.pooling import class_maps, intervals, many_tests, shift_maps
-from common.lesson.plots.rates import added, effective_rates, raw_and_averaged, swings
+from common.lesson.plots.rates import effective_rates, raw_and_averaged, swings
 from common.lesson.plots.regularisation import kernel_steps, masked_maps
 from common.lesson.plots.robustness import accuracy_curves, reliability
 from common.lesson.plots.reading import preparation
 from common.lesson.plots.separable import kernel_tables, slopes, split_convolution
-from common.lesson.plots.seeds import paired_dots
 from common.lesson.plots.studies import frontier, ladder
 from common.lesson.plots.teaching import softened
 from common.lesson.plots.writers import against, rows_of_digits, spoilt
 
 __all__ = [
     "accuracy_curves",
-    "added",
     "against",
     "ceilings",
     "class_maps",
@@ -49,7 +47,6 @@ __all__ = [
     "network",
     "neurons",
     "path_bells",
-    "paired_dots",
     "percent",
     "picked_epochs",
     "pictures",

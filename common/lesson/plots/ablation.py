@@ -1,4 +1,6 @@
-"""The figure of an ablation: what each change added, pair by pair."""
+"""The figure of paired comparisons: what each change added, seed by seed."""
+
+from collections.abc import Iterable
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -8,13 +10,14 @@ from common.lesson.plots.style import plt
 from common.records import comparison
 
 
-def forest(rows: dict[str, list[float]], xlabel: str, limit: float | None = None) -> Figure:
+def forest(rows: dict[str, Iterable[float]], xlabel: str, limit: float | None = None) -> Figure:
     """A row for each change: its paired differences as dots, their mean and 95 % interval as a line, and a line at 0.
 
     `rows` maps a name to its differences, the first row on top. The axis reaches to `limit` on either side of 0; where
     that is left out, as far as the farthest interval. So a single dot cannot squeeze all others: one that lies farther
     out is drawn at the edge as a triangle, with its value.
     """
+    rows = {name: list(values) for name, values in rows.items()}
     means = {name: float(np.mean(values)) for name, values in rows.items()}
     reaches = {name: comparison.interval(values) for name, values in rows.items()}
     ends = [abs(end) for reach in reaches.values() for end in reach if np.isfinite(end)]

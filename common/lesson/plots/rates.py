@@ -5,7 +5,6 @@ from matplotlib import ticker
 from matplotlib.figure import Figure
 
 from common.lesson.plots.style import plt
-from common.records import comparison
 
 
 def effective_rates(rates: dict[str, tuple[float, list[float]]]) -> Figure:
@@ -67,22 +66,4 @@ def raw_and_averaged(panels: dict[str, tuple[list[int], list[float], list[float]
     axes[0, 0].invert_yaxis()
     axes[0, 0].set_ylabel(ylabel)
     axes[0, -1].legend(loc="lower right")
-    return figure
-
-
-def added(rows: dict[str, dict[int, float]]) -> Figure:
-    """What changes add: for each a dot for every seed, in points, and the mean with its 95 % interval.
-
-    `rows` has the differences by seed, by the name of the change. The dotted line is zero.
-    """
-    figure, axis = plt.subplots(figsize=(8, 0.5 * len(rows) + 1.1))
-    for row, differences in enumerate(rows.values()):
-        values = list(differences.values())
-        low, high = comparison.interval(values)
-        axis.plot(values, [row + 0.18] * len(values), "o", color="#d95f02", markersize=4, alpha=0.6)
-        axis.plot([low, high], [row, row], color="#1f77b4", linewidth=2)
-        axis.plot(np.mean(values), row, "o", color="#1f77b4")
-    axis.axvline(0, color="gray", linestyle=":")
-    axis.set_yticks(range(len(rows)), list(rows))
-    axis.set(xlabel="points added, by seed (small) and on average with 95 % interval", ylim=(len(rows) - 0.5, -0.5))
     return figure
