@@ -137,7 +137,7 @@ def activate(line, scale, shift, activation, out):
 def exp(x):
     """e to the power x, to 2e-7 of the result; written so that LLVM computes a vector of them at once.
 
-    e^x = 2^n e^r with a whole n and |r| <= ln(2) / 2: the bits of a float32 hold n + 127, and a Taylor polynomial
+    e^x = 2^n e^r with a whole n and r within ln(2) / 2 of 0: the bits of a float32 hold n + 127, a Taylor polynomial
     gives e^r. ln(2) is taken away in two parts, the first of which has few bits, so that r keeps its digits (Cody and
     Waite 1980, "Software Manual for the Elementary Functions"). Of NaN it may give any number.
     """

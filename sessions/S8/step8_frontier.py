@@ -303,6 +303,23 @@ for title, name in ALTERNATIVES.items():
 # The two uses are a few per cent to either side, before they have learned to be anything different. So the last line of
 # the table shares the convolutions only. Each use has a BatchNorm of its own, for 28 parameters more.
 #
+# ## Four ways to spend the same
+#
+# A published network has 3,762 parameters, all in dense 3x3 convolutions, and reads 99.52 % in its one run. We wanted a
+# mean of 99.55 % with no more parameters, by one look and without a teacher. Four networks were tried on the validation
+# images: this page's design; the same with two layers more, and narrower; dense convolutions; and dense ones in front of
+# the first pool alone.
+
+# %%
+for name in ("S8/frontier_3716", "S8/frontier_deep", "S8/frontier_hybrid"):
+    found = search_log.validated(replace(planned, network=name))
+    line = " ".join(f"{accuracy:.2f}" for accuracy in found.values())
+    print(f"{name:<20}{models.count_parameters(models.build(name)):>6,} parameters  seeds 1 and 2: {line} %")
+
+# %% [markdown]
+# (The dense one was tried with another rate only, and read less.) With two seeds none is told from another. We took the
+# plain one. What became of it stands under Analysis.
+#
 # Everything that was tried on the validation images for this page:
 
 # %%
@@ -343,6 +360,11 @@ for name, bound, most in zip(SIZES, (99.40, 99.40, 99.00, 99.00), (4_500, 4_500,
     print(f"{name}: {models.count_parameters(models.build(name)):,} parameters, where {most:,} are allowed")
     print(records.recorded(name, ()))
     print(records.bars(name, {"seeds": 5, "mean": bound}))
+
+# %%
+print("S8/frontier_3716")
+print(records.recorded("S8/frontier_3716", ()))
+print(records.bars("S8/frontier_3716", {"seeds": 10, "mean": 99.55}))
 
 # %% [markdown]
 # ### The frontier
@@ -434,6 +456,11 @@ plots.show(plots.mistakes(digits.test_images, digits.test_labels, log_probabilit
 # narrowest reads 98.59 %<!--S8/frontier_1196 training-->, less than the
 # 99.01 %<!--S8/frontier_1196 mean--> of the test images, which are not moved. The widest reads
 # 99.44 %<!--S8/step8_frontier training--> of them. It has nearly learned what it is shown.
+#
+# **What was missed.** The network of 3,716<!--S8/frontier_3716 parameters--> parameters that was to read 99.55 % reads
+# 99.50 %<!--S8/frontier_3716 mean--> in the mean over 10<!--S8/frontier_3716 seeds--> seeds, with a 95 % interval from
+# 99.41 %<!--S8/frontier_3716 low--> to 99.59 %<!--S8/frontier_3716 high-->. Its best epoch of its best seed, which is how
+# others often report, stands in the table.
 #
 # **What is not shown.** The widths were not searched: there is one row of widths for each size.
 #
