@@ -1,11 +1,14 @@
 """The picture of the frontier: its points, and that the one that is kept shows today's records."""
 
 import dataclasses
+import itertools
 
 import pytest
+from matplotlib.text import Text
 
 from common import records
 from common.experiments import frontier
+from common.lesson import plots
 
 
 def test_a_point_is_the_mean_of_its_seeds():
@@ -40,3 +43,12 @@ def test_the_picture_is_drawn_again_when_a_number_changes(tmp_path, monkeypatch)
     ours[0] = dataclasses.replace(ours[0], accuracies=(99.3, 99.5))
     assert frontier.write(path)
     assert frontier.shown(path) == frontier.fingerprint(ours)
+
+
+def test_no_name_in_the_picture_covers_another():
+    figure = plots.frontier(frontier.points(), frontier.PUBLISHED)
+    renderer = figure.canvas.get_renderer()
+    boxes = [Text.get_window_extent(name, renderer) for name in figure.axes[0].texts]
+    assert len(boxes) == len(frontier.points())
+    assert not [pair for pair in itertools.combinations(boxes, 2) if pair[0].overlaps(pair[1])]
+    plots.plt.close(figure)

@@ -1,8 +1,13 @@
 """Figures of measurements: the ladder of speed, and accuracy against parameters."""
 
+import itertools
+
 import numpy as np
 from matplotlib import ticker
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 
 from common.lesson.plots.style import plt
 
@@ -42,15 +47,6 @@ def frontier(ours: list, published: list) -> Figure:
         axis.errorbar([point.parameters for point in some], errors, yerr=reach, label=f"{label}: mean, range", **style)
     places = [point.parameters for point in published], [100 - point.mean for point in published]
     axis.plot(*places, "x", color="#d95f02", label="published, single runs")
-    for point in ours:
-        place = (point.parameters, 100 - point.mean)
-        crossed = any(  # a published cross stands where the name would be
-            0.5 < other.parameters / point.parameters <= 1 and abs(other.mean - point.mean) < 0.03
-            for other in published
-        )
-        on_the_right = crossed or point.retold or point.parameters > 10_000  # the others have room on the left
-        side = {"ha": "left", "xytext": (6, -3)} if on_the_right else {"ha": "right", "xytext": (-6, -3)}
-        axis.annotate(point.whose, place, textcoords="offset points", fontsize="x-small", **side)
     ticks = {100 - accuracy: f"{accuracy:.1f}" for accuracy in (98.8, 99.0, 99.2, 99.4, 99.5, 99.6)}
     for error in ticks:
         axis.axhline(error, color="gray", linestyle=":", linewidth=0.6)
@@ -59,4 +55,28 @@ def frontier(ours: list, published: list) -> Figure:
     axis.yaxis.set_minor_formatter(ticker.NullFormatter())
     axis.invert_yaxis()
     axis.legend(loc="lower right")
+    _name_points(axis, ours, published)
     return figure
+
+
+def _name_points(axis: Axes, ours: list, published: list) -> None:
+    """Write each network's name beside its point, at the first place where it covers no point, bar or other name."""
+    axis.figure.canvas.draw()  # places on the page are known from now on
+    renderer = axis.figure.canvas.get_renderer()
+    taken = []
+    for point in (*ours, *published):
+        reach = 100 - max(point.accuracies), 100 - min(point.accuracies)
+        (x, top), (_, bottom) = (axis.transData.transform((point.parameters, error)) for error in reach)
+        taken.append(Bbox.from_extents(x - 4, bottom - 4, x + 4, top + 4))
+    for point in ours:
+        place = point.parameters, 100 - point.mean
+        line = {"arrowstyle": "-", "color": "#aaaaaa", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3}
+        style = {"textcoords": "offset points", "fontsize": "x-small", "arrowprops": line}
+        name = axis.annotate(point.whose, place, (0, 0), **style)
+        for height, side in itertools.product((-3, 6, -12, 15, 24, 33, 42, -21, -30), (7, -7)):
+            name.set(position=(side, height), ha="left" if side > 0 else "right")
+            name.update_positions(renderer)
+            box = Text.get_window_extent(name, renderer)  # without the line
+            if not any(box.overlaps(other) for other in taken):
+                break
+        taken.append(box)
