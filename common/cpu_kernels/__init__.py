@@ -16,9 +16,9 @@ To be read in this order:
 **What is not supported.** Strides, but for 2 in a 3x3 convolution with ReLU behind it; other groups than depthwise;
 kernels other than 3x3 and 1x1; other activations than ReLU and SiLU behind BatchNorm; other pools; and everything that
 `ChwnForward` names. These go by PyTorch's layers. So do networks whose dense 3x3 convolutions have more than 32
-channels. A second backward pass through one graph, and a second
-derivative, raise RuntimeError. A process that was forked after the first step uses PyTorch's layers as well: GNU's
-OpenMP, whose threads numba shares with PyTorch, ends a fork that runs a loop.
+channels. A second backward pass through one graph, and a second derivative, raise RuntimeError. A process that was
+forked after the first step uses PyTorch's layers as well: GNU's OpenMP, whose threads numba shares with PyTorch, ends a
+fork that runs a loop.
 
 **How it is tested.** `tests/cpu_kernels` holds each loop, forward and backward, against PyTorch's layers in float64,
 over odd sizes, and a model that trains by `ChwnForward` against itself without it. Results do not depend on the number

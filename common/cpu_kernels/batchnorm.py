@@ -55,7 +55,7 @@ def conv_relu_bn_forward(maps, weight, bias, norm, settings, seed, stride, paddi
 def conv_relu_dropout(maps, weights, bias, size, stride, dropped, seed, out, sums):
     """The convolution, ReLU and Dropout; the sums of each line's values and of their squares to `sums`.
 
-    These are float64 [2, O, H].     Each line is in the nearest cache when ReLU and Dropout follow on the convolution.
+    These are float64 [2, O, H]. Each line is in the nearest cache when ReLU and Dropout follow on the convolution.
     """
     outputs, height = out.shape[:2]
     offsets = window(maps.shape, size)

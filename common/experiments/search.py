@@ -153,8 +153,16 @@ class Search:
         for seed in range(1, self.seeds + 1):
             if self.stopped:
                 return
-            if not runs.is_recorded(seed):
-                runs.train(seed, threads, lambda epochs: None)
+            try:
+                if not runs.is_recorded(seed):
+                    runs.train(seed, threads, lambda epochs: None)
+            except UserError as error:
+                if "loss is" not in str(error):  # as `common.training.loops` says it of one that is no number
+                    raise
+                trial.report(0.0, seed)
+                self.study.tell(trial, state=self.optuna.trial.TrialState.PRUNED)
+                print(f"trial {trial.number:<4}{'diverged':<20}{overrides_of(trial.params)}", flush=True)
+                return
             mean = statistics.fmean(accuracy for own, accuracy in runs.validated().items() if own <= seed)
             trial.report(mean, seed)
             if seed < self.seeds and trial.should_prune():
@@ -162,6 +170,5 @@ class Search:
                 break
         else:
             self.study.tell(trial, mean)
-        self.running.remove(runs)
         ended = f"stopped after seed {seed}" if seed < self.seeds else f"{seed} seeds"
         print(f"trial {trial.number:<4}{mean:>8.3f} %  {ended:<20}{overrides_of(trial.params)}", flush=True)

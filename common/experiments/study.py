@@ -50,6 +50,8 @@ def main(arguments: list[str] | None = None) -> None:
     if not 1 <= options.seeds <= LARGEST_SEED or options.jobs < 0:
         raise UserError(f"--seeds must be at least 1 and at most {LARGEST_SEED}, and --jobs at least 0.")
     if options.search:
+        if options.network or options.anew or options.trials < 1:
+            raise UserError("--search takes --trials of at least 1, and neither --network nor --anew: see its --help.")
         from common.experiments.search import Search
 
         Search(options.step, options.search, options.override, options.seeds).run(options.trials, options.jobs)

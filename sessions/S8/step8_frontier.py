@@ -317,8 +317,8 @@ for name in ("S8/frontier_3716", "S8/frontier_deep", "S8/frontier_hybrid"):
     print(f"{name:<20}{models.count_parameters(models.build(name)):>6,} parameters  seeds 1 and 2: {line} %")
 
 # %% [markdown]
-# (The dense one was tried with another rate only, and read less.) With two seeds none is told from another. We took the
-# plain one. What became of it stands under Analysis.
+# (The dense one was tried with another rate only, and read less.) Two seeds are too few to be sure. We took the plain
+# one. What became of it stands under Analysis.
 #
 # Everything that was tried on the validation images for this page:
 

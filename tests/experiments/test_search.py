@@ -66,6 +66,26 @@ def test_the_better_half_goes_on_by_the_same_seeds(lesson, capsys):
     assert re.fullmatch(rf" +\d+\.\d+ %  4 seeds  {best}", table[1])
 
 
+def test_a_recipe_that_diverges_is_given_up_and_the_search_goes_on(lesson, capsys):
+    root = lesson()
+    path = root / "sessions" / "S7" / "block3.py"
+    broken = BY_RATE + 'if rate > 0.2:\n    sys.exit("The training loss is nan in epoch 1")\n'
+    path.write_text(path.read_text().replace(BY_RATE, broken), encoding="utf-8")
+    one_by_one("--search", "lr=0.1..0.4", "--trials", "6", "--seeds", "2")
+    said = capsys.readouterr().out
+    assert 1 <= said.count("diverged") < 6
+    assert "\n6 recipes tried" in said
+    one_by_one("--search", "lr=0.1..0.4", "--trials", "6", "--seeds", "2")
+    assert "6 of 6 recipes tried already" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("more", [["--trials", "0"], ["--anew"], ["--network", "S8/frontier_1782"]])
+def test_what_a_search_cannot_take_is_said(lesson, more):
+    lesson()
+    with pytest.raises(UserError, match="--search takes"):
+        one_by_one("--search", "lr=0.1..0.4", *more)
+
+
 def test_the_same_command_goes_on_with_the_recipe_that_was_broken_off(lesson, capsys):
     root = lesson(failing=2)
     arguments = "--search", "lr=0.1..0.4", "--trials", "5", "--seeds", "2"
