@@ -8,10 +8,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from common import models
+from common import models, records
 from common.data import Digits, InMemoryLoader
 from common.recipe import Options, Recipe, overrides_between, with_overrides
 from common.records import comparison
+from common.system.streams import in_notebook
 from common.training import evaluate, train_epoch
 from common.training.acceleration import make_training_step
 from common.training.optimizers import make_optimizer, make_schedule, weight_ema
@@ -43,11 +44,15 @@ def experiment(
     Each seed trains both ways from the same first weights (where the networks are the same) in the same order of the
     images. `network` builds another network for the changed side, and `loss` is what that side minimises. Accuracies,
     in per cent, are of `held_out` training images that are set aside. `prediction` is the reader's guess of the
-    difference, in points. In a quick run the experiment shrinks to one pass over 128 images. With `in_training` it also
-    prints the accuracies in training. `spoil` is done to the images that are set aside, uint8 [N, 28, 28], before they
-    are measured.
+    difference, in points. In a quick run, and in a script that trains the lesson's network in full, the experiment
+    shrinks to one pass over 128 images. The random numbers that come after it are those that would come without it.
+    With `in_training` it also prints the accuracies in training. `spoil` is done to the images that are set aside,
+    uint8 [N, 28, 28], before they are measured.
     """
-    if options.quick:
+    headless = not in_notebook() and options.train == "full" and records.path_of(recipe.step).exists()
+    if headless:  # nobody is there to compare it with a prediction, and a study would wait for it with every seed
+        print(f"{'experiment':<11}shortened: it is for the notebook, or for --train recorded")
+    if options.quick or headless:
         images, epochs = min(images, 128), 1
     held_out = min(held_out, len(digits.train_labels) // 4)
     some = slice(0, min(images, len(digits.train_labels) - held_out))
@@ -83,7 +88,8 @@ def experiment(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # batches this small gain little by a second one, and lose much beside another program
     try:
-        both = [{seed: accuracies(one, seed, build, by) for seed in seeds} for one, build, by in ways]
+        with torch.random.fork_rng(range(torch.cuda.device_count())):
+            both = [{seed: accuracies(one, seed, build, by) for seed in seeds} for one, build, by in ways]
     finally:
         torch.set_num_threads(threads)
     seconds = time.perf_counter() - started

@@ -52,6 +52,24 @@ def test_the_same_recipe_on_both_sides_gives_no_difference_and_another_one_does(
     assert list(options.out.iterdir()) == []
 
 
+def test_a_script_that_trains_in_full_shortens_it_and_says_so(options, capsys):
+    full, digits = dataclasses.replace(options, train="full"), data.load("builtin")
+    experiment(RECIPE, full, digits, CPU, "lr=0.1", seeds=(1, 2), held_out=100)
+    said = capsys.readouterr().out
+    assert said.startswith("experiment shortened")
+    assert "Trained on 128 images, 1 epochs" in said
+    pages_own = dataclasses.replace(RECIPE, step="S8/step1_learning_rate", network="S7/block3")  # it has nothing else
+    experiment(pages_own, full, digits, CPU, "lr=0.1", images=200, epochs=1, seeds=(1, 2), held_out=100)
+    assert "Trained on 200 images" in capsys.readouterr().out
+
+
+def test_it_leaves_the_random_numbers_as_they_were(options):
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    experiment(RECIPE, options, data.load("builtin"), CPU, "lr=0.1", **SMALL)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
 def test_a_quick_run_shrinks_it(options, capsys):
     quick, digits = dataclasses.replace(options, train="quick"), data.load("builtin")
     experiment(RECIPE, quick, digits, CPU, "lr=0.1", seeds=(1, 2), held_out=100)
