@@ -10,6 +10,7 @@ import sys
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 
+from common.system import processes
 from common.system.errors import UserError
 from common.system.streams import in_notebook, ipython
 
@@ -239,9 +240,10 @@ def command_line(
         variable = f"COURSE_{name.removeprefix('--').upper().replace('-', '_')}"
         raise UserError(str(error).replace(name, variable, 1)) from None
     values = parser.parse_args([*given, *arguments])
+    train = values.train or (train if in_notebook() else "full")
+    _several_processes(values.processes, train)
     if values.validate and values.protocol != "held-out":
         raise UserError("--validate measures on training images that are set aside; it has no other --protocol.")
-    train = values.train or (train if in_notebook() else "full")
     quick = train == "quick"
     given = {name: getattr(values, name) for name in ("epochs", "batch_size", "seed")}
     given = {name: value for name, value in given.items() if value is not None}
@@ -253,13 +255,35 @@ def command_line(
         protocol=values.protocol,
         train=train,
         resume=values.resume,
-        out=values.out or ROOT / "runs" / ("" if train == "full" else train) / recipe.step,
+        out=processes.own_folder(values.out or ROOT / "runs" / ("" if train == "full" else train) / recipe.step),
         precision=values.precision,
         compile=values.compile,
         validate=values.validate,
         network=recipe.network or recipe.step,
     )
     return recipe, options
+
+
+def _several_processes(asked: int | None, train: str) -> None:
+    """Start the script anew in the processes that --processes asks for, or take the part of one that torchrun started.
+
+    Raises UserError where several processes would only do the same.
+    """
+    if (asked or 1) == 1 and processes.count() == 1:
+        return
+    script = Path(getattr(sys.modules["__main__"], "__file__", None) or "")
+    if in_notebook() or not script.is_file():
+        raise UserError("Several processes train a script, not a notebook: leave out --processes (COURSE_PROCESSES).")
+    begun = processes.count() > 1
+    if begun:
+        processes.begin()
+    if train == "recorded" or "fit(" not in script.read_text(encoding="utf-8"):
+        what = "--train recorded" if train == "recorded" else script.stem
+        raise UserError(f"{what} trains no network that several processes could share; start it in one process.")
+    if not begun:
+        processes.launch(asked)
+    elif asked not in (None, processes.count()):
+        raise UserError(f"--processes {asked}: torchrun has started {processes.count()}; leave out one of the two.")
 
 
 class _HelpWithDefaults(argparse.ArgumentDefaultsHelpFormatter):
@@ -312,6 +336,8 @@ def _parser(recipe: Recipe) -> argparse.ArgumentParser:
     quick = _switch("--quick") | {"dest": "train", "type": _quick, "const": "1", "default": None}
     add("--quick", **quick, help="the same as --train quick")
     add("--resume", **_switch("--resume"), help="go on from the last checkpoint in the output folder")
+    several = "train one network in N processes, which share each batch"
+    add("--processes", type=_whole("--processes", 1, 1024), default=None, metavar="N", help=f"{several} (default: 1)")
     add("--out", type=_folder, metavar="DIR", help="where the results go (default: runs/STEP in the course's folder)")
     return parser
 

@@ -44,6 +44,7 @@ class Run(_Form):
     seed: int
     protocol: str  # "held-out", "source" or "validation"
     seconds: Number
+    processes: Annotated[int, Field(ge=2)] = 1  # that trained the network together; a run of one does not say it
     history: list[Epoch] = Field(min_length=1)
 
     @model_validator(mode="after")

@@ -72,8 +72,9 @@ def head(recipe: Recipe, options: Options, digits: Digits, device: torch.device)
 
 def _told(run: dict) -> str:
     """A run's machine in one line."""
+    several = f"{run['processes']} processes, each with " if run.get("processes", 1) > 1 else ""
     return (
-        f"{run['device']}, {run['threads']} thread{'s' * (run['threads'] > 1)}, {run['precision']}, "
+        f"{run['device']}, {several}{run['threads']} thread{'s' * (run['threads'] > 1)}, {run['precision']}, "
         f"{run['machine']}, torch {run['torch']}, Python {run['python']}"
     )
 
@@ -104,6 +105,8 @@ def make(recipe: Recipe, options: Options, model: nn.Module, digits: Digits, his
     chosen = getattr(model, "trained_with", None) or acceleration.choose(model, recipe, options, steps_per_epoch)
     how = {"precision": chosen.precision, "layers": chosen.layers, "compiled": chosen.compiled}
     here = {**machine(device), **how}
+    if hasattr(model, "processes"):
+        here["processes"] = model.processes
     seconds = sum(row["seconds"] for row in history)
     histories = _by_protocol(history, options.protocol)
     if digits.measured_on == "validation":

@@ -2,7 +2,7 @@
 
 import sys
 
-from common.system import streams
+from common.system import processes, streams
 
 
 class UserError(Exception):
@@ -43,7 +43,7 @@ def _print_sentence(kind, error, traceback):
             sys.stdout.flush()
         except OutputError as other:
             error = other
-        if not isinstance(error, ReaderGone):
+        if not isinstance(error, ReaderGone) and processes.has_the_word():
             print(error, file=sys.stderr)
         sys.exit(error.exit_code)  # an exit raised in the hook becomes the exit code of the process
     if issubclass(kind, KeyboardInterrupt):

@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from common.cpu_kernels import chwn
 from common.models.anatomy import batchnorm_sizes
 from common.recipe import Options, Recipe
 from common.system.errors import UserError
+from common.training import distributed
 from common.training.steps import Loss, make_forward_backward, nll_loss
 
 # From how many steps of the optimizer on it pays. The compiler's start is won back on S7 block 3 and 2 cores by 17 s
@@ -69,17 +70,33 @@ class TrainingStep:
 
 
 def make_training_step(
-    model: nn.Module, recipe: Recipe, options: Options, steps_per_epoch: int, loss: Loss = nll_loss, checkpoint=None
+    model: nn.Module,
+    recipe: Recipe,
+    options: Options,
+    steps_per_epoch: int,
+    loss: Loss = nll_loss,
+    checkpoint=None,
+    group: distributed.Group | None = None,
 ) -> TrainingStep:
-    """What trains the model fastest, or, when the `checkpoint` resumes a run, what that run began with."""
+    """What trains the model fastest, or, when the `checkpoint` resumes a run, what that run began with.
+
+    With a `group` of several processes each call computes a share of a batch.
+    """
     chosen = checkpoint.acceleration() if checkpoint else None
     chosen = chosen or choose(model, recipe, options, steps_per_epoch)
+    several = group is not None and group.count > 1
+    if several:  # their exchange of gradients is neither compiled nor recorded
+        chosen = replace(chosen, compiled=False, cuda_graph=False)
     if options.compile and not chosen.compiled:
-        print(f"{'machine':<11}not compiled: {_why_not_compiled(chosen)}")
+        print(f"{'machine':<11}not compiled: {_why_not_compiled(chosen, several)}")
     model.trained_with = chosen  # for the record (`common.records.make`)
     keep_memory()
     if chosen.layers == "library":
         optimize_memory_layout(model)
+    if several:
+        network = distributed.with_synchronised_batchnorm(model) if group.device.type == "cuda" else model
+        computed = forward(network, chosen.precision, layers=chosen.layers)
+        return TrainingStep(group.forward_backward(network, computed, loss), chosen)
     computed = forward(model, chosen.precision, recipe.batch_size if chosen.compiled else None, chosen.layers)
     forward_backward = make_forward_backward(computed, loss, micro_batch_size(model))
     if chosen.cuda_graph:
@@ -120,8 +137,7 @@ def micro_batch_size(model: nn.Module) -> int | None:
     On a CPU, 64: what a layer has written is then still in the cache when the next one reads it. A network with
     BatchNorm trains on the whole batch at once, for its means are the batch's; a GPU needs it whole to be kept busy.
     """
-    has_batchnorm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
-    return 64 if _on_cpu(model) and not has_batchnorm else None
+    return 64 if _on_cpu(model) and not distributed.has_batchnorm(model) else None
 
 
 def optimize_memory_layout(model: nn.Module) -> None:
@@ -234,8 +250,10 @@ class CudaGraphStep:
         return self.results
 
 
-def _why_not_compiled(chosen: Acceleration) -> str:
+def _why_not_compiled(chosen: Acceleration, several: bool) -> str:
     """What a run is told that asked for the compiler and goes without."""
+    if several:
+        return "several processes train this network together"
     if chosen.layers == "chwn":
         return "this network's loops are compiled by numba instead"
     return "the run is too short to gain by it, or there is no C++ compiler here"

@@ -18,6 +18,7 @@ from common.recipe import Options, Recipe, non_default_fields
 from common.system import locks
 from common.system.errors import Interrupted, UserError
 from common.system.files import write_atomically
+from common.training import distributed
 from common.training.acceleration import Acceleration, TrainingStep, precision
 
 AGAIN = "start anew without --resume"
@@ -54,7 +55,7 @@ class Checkpoint:
         if locks.is_used(options.out):
             with self.exclusive():  # else a second run would draw its figures over the first one's before `fit` stops
                 pass
-        self.resumed = self.load() if options.resume else None
+        self.resumed = distributed.Group(device).from_first(self.load) if options.resume else None
 
     def exclusive(self) -> contextlib.AbstractContextManager:
         """Keep other runs out of the folder, for as long as it is written."""

@@ -17,7 +17,8 @@ from common.models.fingerprint import structure_sha256
 from common.recipe import ROOT, Options, Recipe
 from common.system import locks
 from common.system.errors import Interrupted
-from common.training import acceleration, loops
+from common.system.processes import own_folder
+from common.training import acceleration, distributed, loops
 from common.training.checkpoints import Checkpoint
 from common.training.steps import Loss, nll_loss
 
@@ -87,7 +88,7 @@ def train_teacher(recipe: Recipe, digits: Digits, options: Options, device: torc
     """
     own = dataclasses.replace(recipe, step=recipe.teacher, network="", teacher="", seed=1)  # of any step that asks
     asked = dataclasses.replace(
-        options, network=own.step, protocol="held-out", resume=False, out=ROOT / "runs" / "teachers"
+        options, network=own.step, protocol="held-out", resume=False, out=own_folder(ROOT / "runs" / "teachers")
     )
     print(f"{'teacher':<11}{own.step}, trained by the same recipe, kept in runs/teachers")
     with torch.random.fork_rng(range(torch.cuda.device_count())):
@@ -96,7 +97,8 @@ def train_teacher(recipe: Recipe, digits: Digits, options: Options, device: torc
         identity = [Checkpoint(asked, own, digits, device).identity, own.epochs, structure_sha256(network)]
         folder = asked.out / hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
         with locks.wait_for_lock(folder / "turn.lock"):  # of several seeds that start together, one trains it
-            asked = dataclasses.replace(asked, out=folder, resume=(folder / "checkpoint.pt").exists())
+            begun = distributed.Group(device).from_first((folder / "checkpoint.pt").exists)
+            asked = dataclasses.replace(asked, out=folder, resume=begun)
             checkpoint = Checkpoint(asked, own, digits, device)
             images, labels = digits.train_images, digits.train_labels
             moves = {"augmentation": own.augmentation, "shuffle": True, "seed": own.seed}

@@ -13,6 +13,7 @@ from common.models.anatomy import batchnorm_sizes
 from common.recipe import Options, Recipe
 from common.system.errors import UserError
 from common.system.streams import in_notebook, may_move
+from common.training import distributed
 from common.training.acceleration import forward_in_testing, make_training_step
 from common.training.checkpoints import RunState, resumable
 from common.training.metrics import Metrics, MetricSums
@@ -80,13 +81,15 @@ def fit(
     With a `Checkpoint` the run is saved after each epoch. Interrupted and resumed on a CPU it ends with exactly the
     weights of a run that was never interrupted, with as many threads throughout; where `common.cpu_kernels` computes,
     with any number. A training takes as many threads as cores are idle (`threads`). Where the recipe has an exponential
-    moving average of the weights, the average is tested, and is what `model` holds in the end. Raises UserError for
+    moving average of the weights, the average is tested, and is what `model` holds in the end. Where torchrun has
+    started several processes they train the one network together (`distributed`). Raises UserError for
     what cannot be trained, when the loss stops being a number, and when another run is training in the checkpoint's
     folder; raises Interrupted on Ctrl-C.
     """
-    _refuse_impossible(model, train_batches, recipe, loss)
+    group = distributed.Group(_device(model))  # of the processes that train together; of this one alone as a rule
+    _refuse_impossible(model, train_batches, recipe, loss, group.count)
     measured = _measured(test_batches, options.protocol)
-    training_step = make_training_step(model, recipe, options, len(train_batches), loss, checkpoint)
+    training_step = make_training_step(model, recipe, options, len(train_batches), loss, checkpoint, group)
     optimizer = make_optimizer(model, recipe, training_step.fused_optimizer)
     schedule = make_schedule(optimizer, recipe, len(train_batches))
     ema = weight_ema(model, recipe)
@@ -94,15 +97,20 @@ def fit(
     forward = forward_in_testing(tested, training_step.chosen)
     run = RunState(model, optimizer, schedule, ema, training_step, [train_batches, *measured.values()])
 
-    with resumable(checkpoint, run):  # fills the run's history and weights, if it goes on
+    if group.count > 1:
+        model.processes = group.count  # for the record
+        print(group.said(model, recipe.batch_size))
+    with resumable(checkpoint, run), group.together():  # fills the run's history and weights, if it goes on
         for row in run.history:  # what came before the interruption
             print(log_line(row, recipe.epochs))
         for epoch in range(len(run.history) + 1, recipe.epochs + 1):
             started, lr, name = time.perf_counter(), optimizer.param_groups[0]["lr"], f"epoch {epoch}/{recipe.epochs}"
-            train = train_epoch(model, train_batches, optimizer, training_step, schedule, ema, name)
-            row = {"epoch": epoch, "lr": lr, **train.row("train")}
+            group.begin_epoch()
+            train = train_epoch(model, group.shares(train_batches), optimizer, training_step, schedule, ema, name)
+            group.average_statistics(model, tested)
+            row = {"epoch": epoch, "lr": lr, **group.total(train).row("train")}
             for part, batches in measured.items():
-                row |= evaluate(tested, batches, forward=forward).row(part)
+                row |= group.total(evaluate(tested, group.shares(batches), forward=forward)).row(part)
                 row.setdefault("seconds", time.perf_counter() - started)  # a second protocol is not the run's own
             if not math.isfinite(row["test_loss"]):  # the last step broke the network: no state to go on from
                 raise UserError(f"The test loss is {row['test_loss']} after {name}; {_lower(optimizer)}.")
@@ -147,7 +155,7 @@ def choose_device(name: str = "auto") -> torch.device:
         raise UserError(f"--device {name}: PyTorch finds no such device here; usable are auto, {usable}.")
     if name == "cuda":
         torch.backends.cudnn.conv.fp32_precision = "ieee"  # in this process; else TF32, of 11 binary digits
-    return torch.device(name)
+    return distributed.take_place(torch.device(name))
 
 
 def _device(model: nn.Module) -> torch.device:
@@ -163,13 +171,26 @@ def _measured(test_batches: dict, protocol: str) -> dict:
     return {"test": test_batches[protocol]}
 
 
-def _refuse_impossible(model: nn.Module, train_batches, recipe: Recipe, loss: Loss) -> None:
+def _refuse_impossible(model: nn.Module, train_batches, recipe: Recipe, loss: Loss, processes: int) -> None:
     """Raise UserError for a run that would fail in an hour, or whose record would say what is not true."""
     if recipe.teacher and loss is nll_loss:
         raise UserError(
             f"{recipe.step} learns from labels alone; its recipe cannot have the teacher {recipe.teacher!r}."
         )
     images = getattr(train_batches, "total", None) or len(getattr(train_batches, "dataset", ()))
+    if recipe.batch_size < processes:
+        raise UserError(
+            f"A batch of {recipe.batch_size} is not enough for {processes} processes; start fewer, or choose a larger "
+            "--batch-size."
+        )
+    last = images % recipe.batch_size or recipe.batch_size if images else recipe.batch_size
+    if processes > 1 and distributed.has_batchnorm(model):
+        least = min(last, recipe.batch_size) // processes  # images of the smallest share
+        if least == 0 or (least == 1 and _has_single_values(model)):
+            raise UserError(
+                f"Batches of {recipe.batch_size} from {images:,} images leave a process with {least} of a batch's, too "
+                "few for BatchNorm's variance; choose another --batch-size or --limit, or start fewer processes."
+            )
     if images and 1 in (images, recipe.batch_size, images % recipe.batch_size) and _has_single_values(model):
         raise UserError(
             f"Batches of {recipe.batch_size} from {images:,} images leave a batch with one image, and then a BatchNorm "

@@ -57,4 +57,4 @@ class MetricSums:
 
     def metrics(self) -> Metrics:
         """The mean loss and the counts; reads the sums back from the device."""
-        return Metrics(self.loss.item() / self.total, int(self.correct), self.total)
+        return Metrics(self.loss.item() / max(1, self.total), int(self.correct), self.total)

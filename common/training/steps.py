@@ -44,5 +44,5 @@ def for_testing(batches: Iterable, device: torch.device) -> Iterator[tuple[Tenso
     which memory is slow to get: see `acceleration.keep_memory`.)
     """
     for images, labels in batches:
-        size = 32 if device.type == "cpu" else len(labels)
+        size = 32 if device.type == "cpu" else max(1, len(labels))
         yield from zip(images.to(device).split(size), labels.to(device).split(size), strict=True)

@@ -51,7 +51,7 @@ class Watch:
             busy, own = _busy_seconds(), time.process_time()
             others = (busy - self.busy - (own - self.own)) / elapsed
             if elapsed < 10 * INTERVAL:  # after a pause it says nothing about now
-                self.found = min(self.most, max(1, math.floor(_cores() - others + SPARE)))
+                self.found = min(self.most, max(1, math.floor(cores() - others + SPARE)))
             self.at, self.busy, self.own = now, busy, own
         return self.found
 
@@ -69,7 +69,8 @@ def _own_cores() -> tuple[int, ...] | None:
     return tuple(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else None
 
 
-def _cores() -> int:
+def cores() -> int:
+    """How many cores this process may run on."""
     return len(_own_cores() or ()) or psutil.cpu_count() or 1
 
 

@@ -17,7 +17,7 @@ from common.training import acceleration, loops, threads
 def machine(monkeypatch):
     """A machine of four cores whose clocks a test sets: seconds, busy core-seconds, and those of this process."""
     clock = SimpleNamespace(now=0.0, busy=0.0, own=0.0)
-    monkeypatch.setattr(threads, "_cores", lambda: 4)
+    monkeypatch.setattr(threads, "cores", lambda: 4)
     monkeypatch.setattr(threads, "_busy_seconds", lambda: clock.busy)
     monkeypatch.setattr(
         threads, "time", SimpleNamespace(perf_counter=lambda: clock.now, process_time=lambda: clock.own)
@@ -102,7 +102,7 @@ def test_who_asked_for_one_thread_has_one(monkeypatch):
 
 
 def test_beside_programs_that_keep_every_core_busy_one_thread_is_used():
-    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(threads._cores())]
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(threads.cores())]
     try:
         watch, until = threads.Watch(2), time.monotonic() + 60
         while watch.threads() > 1 and time.monotonic() < until:
