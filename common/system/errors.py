@@ -43,8 +43,8 @@ def _print_sentence(kind, error, traceback):
             sys.stdout.flush()
         except OutputError as other:
             error = other
-        if not isinstance(error, ReaderGone) and processes.has_the_word():
-            print(error, file=sys.stderr)
+        if not isinstance(error, ReaderGone):
+            processes.tell(str(error))
         sys.exit(error.exit_code)  # an exit raised in the hook becomes the exit code of the process
     if issubclass(kind, KeyboardInterrupt):
         print("Interrupted.", file=sys.stderr)

@@ -19,7 +19,10 @@ ENDED = (
     "A process of this training was ended, and all others with it; "
     "the same command with --resume goes on after the last whole epoch."
 )
+GRACE = 5  # seconds that the first process has to tell of a Ctrl-C
+TELLING = threading.Lock()
 INTERRUPTED, TERMINATED = 130, 143  # 128 + SIGINT, 128 + SIGTERM, as shells expect
+interrupted = threading.Event()  # by Ctrl-C, in all but the first process
 
 
 def count() -> int:
@@ -70,17 +73,11 @@ def begin() -> None:
     threading.Thread(target=_listen, args=[signals, os.getppid()], daemon=True).start()
 
 
-def has_the_word() -> bool:
-    """Whether this process is the one that tells of an error: of those on this machine, the first that asks."""
-    if count() == 1:
-        return True
-    try:
-        os.close(os.open(_torchruns_folder() / "told", os.O_CREAT | os.O_EXCL))
-    except FileExistsError:
-        return False
-    except OSError:  # rather twice than not at all
-        pass
-    return True
+def tell(sentence: str) -> None:
+    """Write why this process ends to standard error, unless another one on this machine has told it already."""
+    with TELLING:
+        if _has_the_word():
+            print(sentence, file=sys.stderr, flush=True)
 
 
 def launch(processes: int) -> None:
@@ -93,7 +90,7 @@ def launch(processes: int) -> None:
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # for all who start with torch imported already
-    logging.getLogger("torch").setLevel(logging.CRITICAL)
+    logging.disable()  # the launcher's own words
     with tempfile.TemporaryDirectory(prefix="course_") as folder:
         config = LaunchConfig(
             min_nodes=1,
@@ -120,6 +117,20 @@ def _torchruns_folder() -> Path:
     return Path(os.environ["TORCHELASTIC_ERROR_FILE"]).parents[1]
 
 
+def _has_the_word() -> bool:
+    if count() == 1:
+        return True
+    if interrupted.is_set():  # the first process tells of it, and how far the training has come
+        return False
+    try:
+        os.close(os.open(_torchruns_folder() / "told", os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return False
+    except OSError:  # rather twice than not at all
+        pass
+    return True
+
+
 def _remove_own_folder() -> None:
     shutil.rmtree(_torchruns_folder() / f"rank-{rank()}", ignore_errors=True)
 
@@ -131,7 +142,7 @@ def _interrupt_once(_number, _frame) -> None:
 
 
 def _listen(signals: int, torchrun: int) -> None:
-    """End this process at SIGTERM, all but the first also at Ctrl-C, and when torchrun has ended."""
+    """End this process at SIGTERM, and when torchrun has ended; at Ctrl-C let the first process be the first to end."""
     import select
 
     while os.getppid() == torchrun:
@@ -140,15 +151,22 @@ def _listen(signals: int, torchrun: int) -> None:
         numbers = os.read(signals, 64)
         if signal.SIGTERM in numbers:
             break
-        if signal.SIGINT in numbers and rank() > 0:
-            _end(INTERRUPTED)
-    if has_the_word():
-        print(ENDED, file=sys.stderr)
+        if signal.SIGINT in numbers and rank() > 0 and not interrupted.is_set():
+            interrupted.set()
+            _end_later()
+    tell(ENDED)
     _end(TERMINATED)
 
 
 def _end(code: int) -> None:
     """At once, whatever the main thread waits for; what is half written is as after kill -9: nowhere."""
-    if rank() > 0:
-        _remove_own_folder()
-    os._exit(code)
+    with TELLING:
+        if rank() > 0:
+            _remove_own_folder()
+        os._exit(code)
+
+
+def _end_later() -> None:
+    timer = threading.Timer(GRACE, _end, [INTERRUPTED])
+    timer.daemon = True  # else Python would wait for it when the script has ended
+    timer.start()

@@ -14,6 +14,7 @@ import contextlib
 import copy
 import datetime
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 
 import torch
@@ -56,8 +57,10 @@ class Group:
         self.device, self.rank, self.count = device, processes.rank(), processes.count()
         self.whole = 0  # how many images the batch has of which this process computes a share
         if self.count > 1 and not dist.is_initialized():
+            told_by = sys.excepthook
             with self.together():
                 dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=LONGEST_WAIT)
+            sys.excepthook = told_by  # torch's own, which it has put there, would swallow the sentences
             atexit.register(dist.destroy_process_group)
 
     @contextlib.contextmanager
