@@ -60,7 +60,7 @@ def begin() -> None:
         return
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # its warnings come once from each process
     if rank() > 0:
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for good
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for good
         os.environ["TQDM_DISABLE"] = "1"
         atexit.register(_remove_own_folder)
     if os.name == "nt":

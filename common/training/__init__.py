@@ -2,7 +2,7 @@
 
 Then `optimizers` (the step, the learning rate, the average of the weights) and `metrics`. `acceleration` chooses what
 makes a step faster, `threads` how many of them compute beside other programs, `checkpoints` makes a run resumable,
-`distillation` adds a teacher.
+`distillation` adds a teacher, `distributed` more processes.
 """
 
 from common.training.checkpoints import Checkpoint

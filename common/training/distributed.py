@@ -44,7 +44,7 @@ def take_place(device: torch.device) -> torch.device:
                 f"{torch.cuda.device_count()}; start fewer, or add --device cpu."
             )
         torch.cuda.set_device(processes.local_rank())
-    elif os.environ.get("OMP_NUM_THREADS", "1") == "1":  # torchrun's own setting, which leaves cores idle
+    elif processes.local_count() > 1 and os.environ.get("OMP_NUM_THREADS", "1") == "1":  # which torchrun itself sets
         torch.set_num_threads(max(1, threads.cores() // processes.local_count()))
     return device
 
