@@ -13,7 +13,7 @@ import psutil
 import pytest
 import torch
 from faults import faulty
-from shared_step import CPU, batch, network, step_over
+from shared_step import CPU, batch, network, short_run, step_over
 from torch import nn
 
 from common import data, records
@@ -92,6 +92,9 @@ def test_gradients_of_shares_are_those_of_the_batch(tmp_path, count):
         assert shared["images"] == -(-images // count)  # the first process has the larger shares
         for mine, its in zip(shared["gradients"], alone["gradients"], strict=True):
             assert (mine - its).abs().max() <= 2e-5 * its.abs().max(), images
+    for mine, its in zip(found["history"], short_run(), strict=True):
+        assert [mine[name] for name in ("train_total", "test_total")] == [48, 20]
+        assert all(mine[name] == pytest.approx(its[name], rel=1e-4) for name in ("train_loss", "test_loss"))
     assert len({float(one) for one in found["drawn"]}) == count  # dropout's draws are each process's own
     assert all(torch.equal(one, found["statistics"][0]) for one in found["statistics"])
     alone = step_over("S7/block1", 64)["model"]
@@ -221,7 +224,7 @@ def test_another_number_of_processes_goes_on_with_a_run(tmp_path, two):
     [
         (2, 96, 3, "S5/step1_first_network", "A batch of 2 is not enough for 3 processes"),
         (16, 97, 2, "S7/block1", "leave a process with 0 of a batch's"),
-        (2, 96, 2, "S7/block1", "leave a process with 1 of a batch's"),
+        (2, 96, 2, "S6/part2_step2_strided", "leave a process with 1 of a batch's"),
         (16, 97, 2, "S5/step1_first_network", None),
         (16, 96, 2, "S7/block1", None),
     ],
