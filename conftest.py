@@ -13,6 +13,7 @@ from nbval.plugin import IPyNbCell, IPyNbFile
 DEAD_WIDGET = "application/vnd.jupyter.widget-view+json"  # a progress bar whose run has ended
 LOOK_AFTER = 2.0  # seconds between two looks at whether a silent kernel still lives
 LONGEST = (  # what takes longest, from the longest; the notebooks follow, and then all that takes seconds
+    "training/test_distributed.py",
     *("cpu_kernels/test_chwn.py", "training/test_loops.py", "lesson/test_nbval.py", "faults/test_killed.py"),
     *("records/test_recorded.py", "faults/test_disk_and_signals.py", "cpu_kernels/test_bn_activation.py"),
     *("cpu_kernels/test_batchnorm.py", "site/test_site.py", "training/test_acceleration.py", "test_course.py"),
