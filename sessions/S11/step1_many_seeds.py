@@ -387,8 +387,8 @@ for text, value, bar in (
 #
 # </details>
 #
-# **Question 3.** Two networks differ by 0.03 points over ten seeds each, both intervals are +- 0.02. You run 1,000 seeds
-# of each and the difference stays. What do you know?
+# **Question 3.** Over ten seeds each, one network misreads three images of 10,000 fewer than another. You run 1,000 seeds
+# of each, and the difference stays. What do you know?
 #
 # - **a** The first reads digits in general better.
 # - **b** The first reads these 10,000 images better, on average over seeds.

@@ -34,7 +34,7 @@
 # | two processes against one process with the course's own loops | faster | else why would anyone |
 
 # %%
-TRAIN = "recorded"  # shows what was measured; "full" measures your machine, "quick" does it with few repeats
+TRAIN = "recorded"  # shows what was measured; "full" measures your machine, "quick" has a shorter experiment
 try:
     from common.recipe import Augmentation, Recipe, command_line
 except ModuleNotFoundError:
@@ -115,7 +115,7 @@ put_together = exercises.check(put_together, (halves, [1, 1]), (halves, [3, 1]),
 # </details>
 
 
-# %%
+# %% tags=["measured"]
 def gradient(model, images, labels) -> torch.Tensor:
     """All gradients of the mean loss, as one long tensor."""
     model.zero_grad()
@@ -253,12 +253,10 @@ step_seconds = exercises.check(step_seconds, (easy, 8, 200, 1), (easy, 8, 200, 2
 # to 16 MB between two processes. Each process has one thread.
 
 # %% tags=["measured"]
-if options.recorded:
-    measured = json.loads(scaling.RECORDED.read_text(encoding="utf-8"))
-else:
-    measured = scaling.measure(repeats=2 if options.quick else 40, processes=(2,) if options.quick else (2, 3))
+recorded = json.loads(scaling.RECORDED.read_text(encoding="utf-8"))
+measured = scaling.measure() if options.train == "full" else recorded
 cost = scaling.fit(measured)
-print(f"{'recorded' if options.recorded else 'measured'} on {measured['machine']}, torch {measured['torch']}")
+print(f"{'measured' if options.train == 'full' else 'recorded'} on {measured['machine']}, torch {measured['torch']}")
 print(f"a step {1e3 * cost.per_step:.1f} ms, an image {1e3 * cost.per_image:.2f} ms")
 print(f"a message {1e3 * cost.latency:.2f} ms, bandwidth {cost.bandwidth / 1e9:.1f} GB a second")
 
