@@ -125,7 +125,8 @@ def _torchrun(processes: int, step: str, repeats: int, batches=(), sizes=()) -> 
             command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True
         )
         if done.returncode or not out.exists():
-            raise UserError(f"{done.stderr[-2_000:]}\n{processes} processes did not get to the end (see above).")
+            said = done.stderr.partition("Traceback")[0].strip()  # what follows is torchrun's own
+            raise UserError(f"{said[-1_000:]}\n{processes} processes did not get to the end (see above).")
         return json.loads(out.read_text(encoding="utf-8"))
 
 
