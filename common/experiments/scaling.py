@@ -139,7 +139,9 @@ def _worker(options: argparse.Namespace) -> None:
     from common import models
 
     torch.set_num_threads(1)
+    told = sys.excepthook  # PyTorch's own, which it sets, loses what the course's says before it exits
     distributed.init_process_group("gloo")
+    sys.excepthook = told
     torch.manual_seed(1)
     model = DistributedDataParallel(models.build(options.step))
     found = {"steps": {}, "all-reduce": {}}
