@@ -281,6 +281,29 @@ class S8Frontier1196(S8Frontier):
     widths = (6, 8, 10, 10, 12, 12)
 
 
+class S8Frontier693(S8Frontier):
+    """693 parameters."""
+
+    widths = (4, 6, 7, 7, 7, 8)
+
+
+class S8Frontier693Shared(S8Frontier):
+    """680 parameters: two layers from 7 to 7 channels are applied twice, each time with a BatchNorm of their own."""
+
+    widths = (4, 5, 7, 7, 7, 7)
+
+    def separable(self, index: int, padding: int) -> nn.Module:
+        """The layer from the width at `index` to the next; the convolutions of two of them are applied twice."""
+        layer = super().separable(index, padding)
+        return TwiceNormalised(layer[:2], self.widths[index]) if index in (2, 3) else layer
+
+
+class S8Frontier559(S8Frontier):
+    """559 parameters."""
+
+    widths = (4, 5, 5, 6, 6, 7)
+
+
 class S8FrontierOverlapping(S8Frontier1782):
     """1,782 parameters, with overlapping max-pools: 3x3 windows with stride 2."""
 

@@ -29,6 +29,9 @@ NETWORKS = {
     "S8/frontier_2784": ours.S8Frontier2784,
     "S8/frontier_1782": ours.S8Frontier1782,
     "S8/frontier_1196": ours.S8Frontier1196,
+    "S8/frontier_693": ours.S8Frontier693,
+    "S8/frontier_693_shared": ours.S8Frontier693Shared,
+    "S8/frontier_559": ours.S8Frontier559,
     "S8/frontier_overlapping": ours.S8FrontierOverlapping,  # other ways to build frontier_1782
     "S8/frontier_strided": ours.S8FrontierStrided,
     "S8/frontier_shared": ours.S8FrontierShared,

@@ -21,8 +21,8 @@
 # The page runs in about a minute as it stands. Training in full takes about
 # 12 minutes<!--S10/step2_other_writers minutes--> on one core.
 #
-# *Before this*: [step 1](step1_your_own_digits.ipynb). The [map of the steps](../../README.md#the-map-of-the-steps)
-# shows the whole way. In the cloud: [Colab](https://colab.research.google.com/github/) opens a notebook from your copy
+# *Before this*: [step 1](step1_your_own_digits.ipynb). *After this*: [S11 step 1](../S11/step1_many_seeds.ipynb), more
+# than one machine. The [map of the steps](../../README.md#the-map-of-the-steps) shows the whole way. In the cloud: [Colab](https://colab.research.google.com/github/) opens a notebook from your copy
 # of the repository, and [two lines](../../docs/machines.md#on-colab) install the course there.
 
 # %% [markdown]

@@ -43,6 +43,8 @@ LIKE_THEM = [  # the same layers in other widths and numbers
     "S8/frontier_1782",
     "S8/frontier_2784",
     "S8/frontier_3716",
+    "S8/frontier_693",
+    "S8/frontier_559",
     "S8/frontier_dense",
     "S8/frontier_hybrid",
     "S8/frontier_deep",

@@ -74,6 +74,18 @@ SHAPES["S8/frontier_2784"] = frontier(8, 14, 18, 18, 22, 22)
 SHAPES["S8/frontier_1782"] = frontier(6, 10, 14, 14, 16, 16)
 SHAPES["S8/frontier_1196"] = frontier(6, 8, 10, 10, 12, 12)
 SHAPES["S8/frontier_3716"] = frontier(11, 16, 20, 22, 26, 28)
+SHAPES["S8/frontier_693"] = frontier(4, 6, 7, 7, 7, 8)
+SHAPES["S8/frontier_559"] = frontier(4, 5, 5, 6, 6, 7)
+shared = frontier(4, 5, 7, 7, 7, 7)
+SHAPES["S8/frontier_693_shared"] = [
+    *shared[:8],
+    *shared[6:8],
+    shared[8],
+    *shared[9:11],
+    (7, 6, 6),
+    (7, 6, 6),
+    *shared[11:],
+]
 SHAPES["S8/frontier_dense"] = [  # a dense convolution is one layer, not two
     *[(6, 26, 26), (6, 24, 24), (6, 12, 12), (8, 12, 12), (9, 12, 12), (9, 6, 6), (10, 6, 6), (12, 4, 4)],
     *[(12, 1, 1), (10, 1, 1)],
@@ -119,6 +131,9 @@ PARAMETERS = {
     "S8/frontier_1782": 1_782,
     "S8/frontier_1196": 1_196,
     "S8/frontier_3716": 3_716,
+    "S8/frontier_693": 693,
+    "S8/frontier_693_shared": 680,
+    "S8/frontier_559": 559,
     "S8/frontier_dense": 3_570,
     "S8/frontier_hybrid": 3_622,
     "S8/frontier_deep": 3_712,
@@ -139,6 +154,7 @@ def test_parameters_to_the_unit_by_both_counts(step):
     assert anatomy.count_parameters(network) == PARAMETERS[step]
     convolutions, norm = 14 * 9 + 14 * 14, 2 * 14  # torchsummary counts each call
     again = {"S8/frontier_shared": convolutions + norm, "S8/frontier_shared_convolutions": convolutions}
+    again["S8/frontier_693_shared"] = 2 * (7 * 9 + 7 * 7)
     called_twice = again.get(step, 0)
     assert f"Total params: {PARAMETERS[step] + called_twice:,}\n" in anatomy.summary(network)
 

@@ -16,7 +16,7 @@ from common.lesson.plots.regularisation import kernel_steps, masked_maps
 from common.lesson.plots.robustness import accuracy_curves, reliability
 from common.lesson.plots.reading import preparation
 from common.lesson.plots.separable import kernel_tables, slopes, split_convolution
-from common.lesson.plots.studies import frontier, ladder
+from common.lesson.plots.studies import cost_fit, frontier, ladder, schedules, speedups
 from common.lesson.plots.teaching import softened
 from common.lesson.plots.writers import against, rows_of_digits, spoilt
 
@@ -26,6 +26,7 @@ __all__ = [
     "ceilings",
     "class_maps",
     "confusion",
+    "cost_fit",
     "curves",
     "effective_rates",
     "error_curves",
@@ -57,10 +58,12 @@ __all__ = [
     "receptive_fields",
     "reliability",
     "rows_of_digits",
+    "schedules",
     "shared_squares",
     "shift_maps",
     "show",
     "slopes",
+    "speedups",
     "split_convolution",
     "softened",
     "spoilt",

@@ -80,3 +80,60 @@ def _name_points(axis: Axes, ours: list, published: list) -> None:
             if not any(box.overlaps(other) for other in taken):
                 break
         taken.append(box)
+
+
+def schedules(plans: dict[str, list[tuple[int, float, float]]], unit: str, seconds: float) -> Figure:
+    """For each plan a row of machines over time, with a bar for each run: triples of machine, begin and end in seconds.
+
+    The axis is in `unit`, which has so many `seconds`. The last run to end is drawn in another colour.
+    """
+    figure, axes = plt.subplots(len(plans), 1, figsize=(9, 1.6 * len(plans)), sharex=True, squeeze=False)
+    for axis, (title, plan) in zip(axes.flat, plans.items(), strict=True):
+        last = max(end for _, _, end in plan)
+        for machine, begin, end in plan:
+            style = {"color": "#d95f02" if end == last else "#1f77b4", "edgecolor": "white"}
+            axis.barh(machine, (end - begin) / seconds, left=begin / seconds, **style)
+        machines = sorted({machine for machine, _, _ in plan})
+        axis.set(title=f"{title}: done after {last / seconds:.0f} {unit}", yticks=machines)
+        axis.set_yticks(machines, [f"machine {machine + 1}" for machine in machines])
+        axis.invert_yaxis()
+    axes[-1, 0].set_xlabel(unit)
+    return figure
+
+
+def cost_fit(measured: dict, cost) -> Figure:
+    """What `common.experiments.scaling` measured, as dots, and its fitted `Cost`, as lines; all axes logarithmic.
+
+    Left: seconds of a step of one process, by images. Right: seconds of an all-reduce between two, by bytes.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2))
+    for axis, points, line, name in (
+        (left, measured["one process"], cost.compute, "images in a step of one process"),
+        (right, measured["all-reduce"]["2"], lambda size: cost.all_reduce(size, 2), "bytes between two processes"),
+    ):
+        places = np.array([float(place) for place in points])
+        axis.plot(places, [1e3 * seconds for seconds in points.values()], "o", label="measured")
+        fine = np.geomspace(places.min(), places.max(), 100)
+        axis.plot(fine, 1e3 * line(fine), color="#d95f02", label="the model")
+        axis.set(xlabel=name, ylabel="milliseconds", xscale="log", yscale="log")
+        axis.legend()
+    left.set_title("computing")
+    right.set_title("the all-reduce")
+    return figure
+
+
+def speedups(faster: dict[str, dict[int, float]]) -> Figure:
+    """For each curve: how many times as fast as one process, by the number of processes. Dotted: one for one."""
+    figure, axis = plt.subplots(figsize=(7, 3.5))
+    most = max(max(curve.values()) for curve in faster.values())
+    for name, curve in faster.items():
+        axis.plot(list(curve), list(curve.values()), "o-", label=name)
+    counts = sorted({count for curve in faster.values() for count in curve})
+    ideal = [count for count in counts if count <= 2 * most]
+    axis.plot(ideal, ideal, ":", color="gray", label="as many times as processes")
+    axis.set(xlabel="processes, each with a core of its own", ylabel="times as fast", xscale="log", yscale="log")
+    axis.set_xticks(counts, [str(count) for count in counts])
+    axis.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+    axis.xaxis.set_minor_locator(ticker.NullLocator())
+    axis.legend()
+    return figure

@@ -1,0 +1,235 @@
+"""How long a step of one network takes on several processes, and a model of that: compute, latency, bytes.
+
+`python -m common.experiments.scaling --record` measures, in about a minute. Each process has one thread. They share the
+gradients by `DistributedDataParallel` and gloo, as `torchrun` trains a lesson on CPUs.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from common.recipe import ROOT
+from common.system.errors import UserError
+from common.system.files import write_atomically
+
+STEP = "S7/block3"
+RECORDED = ROOT / "sessions" / "S11" / "scaling.json"
+BATCHES = (8, 16, 32, 64, 128, 256)  # images in a step of one process
+SIZES = (4, 4_096, 31_616, 2**18, 2**20, 2**22, 2**24)  # bytes of an all-reduce; the third are block 3's gradients
+PROCESSES = (2, 3)
+TOGETHER = (64, 256)  # images in a step of all processes
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a step of data-parallel training is made of; seconds, and bytes a second."""
+
+    per_step: float  # whatever the batch is: Python, the calls, the optimizer
+    per_image: float
+    latency: float  # of one message
+    bandwidth: float  # bytes a second from one process to the next
+
+    def compute(self, images: float) -> float:
+        """Seconds of one process for its images of a batch."""
+        return self.per_step + self.per_image * images
+
+    def all_reduce(self, size: float, processes: int) -> float:
+        """Seconds until each process has the sum of all processes' `size` bytes.
+
+        In a ring each process sends 2 (n - 1) messages to its neighbour, each an n-th of the bytes (Patarasuk and Yuan
+        2009, https://doi.org/10.1016/j.jpdc.2008.09.002).
+        """
+        messages = 2 * (processes - 1)
+        return messages * (self.latency + size / processes / self.bandwidth)
+
+    def step(self, images: int, size: float, processes: int, cores: int | None = None) -> float:
+        """Seconds of a step over a batch of `images`. With fewer `cores` than processes these take turns."""
+        turns = max(1, processes / (cores or processes))
+        return turns * self.compute(images / processes) + self.all_reduce(size, processes)
+
+
+def fit(record: dict) -> Cost:
+    """The four numbers, by least squares of the relative errors: two from one process's steps, two from all-reduces."""
+    steps = {int(images): seconds for images, seconds in record["one process"].items()}
+    per_step, per_image = _line(list(steps), list(steps.values()))
+    reduces = {int(size): seconds for size, seconds in record["all-reduce"]["2"].items()}
+    two_latencies, per_byte = _line(list(reduces), list(reduces.values()))  # two messages, each of half the bytes
+    return Cost(per_step, per_image, two_latencies / 2, 1 / per_byte)
+
+
+def _line(x: list[float], y: list[float]) -> tuple[float, float]:
+    """Intercept and slope of the line whose relative errors have the least sum of squares."""
+    x, y = np.array(x, dtype=float), np.array(y, dtype=float)
+    (intercept, slope), *_ = np.linalg.lstsq(np.stack([1 / y, x / y], axis=1), np.ones(len(y)), rcond=None)
+    return float(intercept), float(slope)
+
+
+def measure(
+    step: str = STEP,
+    repeats: int = 40,
+    processes: tuple[int, ...] = PROCESSES,
+    batches: tuple[int, ...] = BATCHES,
+    together: tuple[int, ...] = TOGETHER,
+) -> dict:
+    """Median seconds of a step on one process and on several, and of the all-reduce. It starts the processes itself.
+
+    `batches` are images in a step of one process, `together` in one of all processes. Raises UserError where the
+    processes do not get to the end.
+    """
+    import torch
+
+    from common import models, records
+    from common.models import anatomy
+
+    parameters = anatomy.count_parameters(models.build(step))
+    one = _torchrun(1, step, repeats, batches)
+    found = {
+        **records.machine(torch.device("cpu")),
+        "cores": _cores(),
+        "step": step,
+        "parameters": parameters,
+        "bytes": 4 * parameters,
+        "one process": one["steps"],
+        "one process, other ways": _other_ways(step, repeats),
+        "all-reduce": {},
+        "together": {},
+    }
+    for count in processes:
+        several = _torchrun(count, step, repeats, together, SIZES)
+        found["all-reduce"][str(count)] = several["all-reduce"]
+        found["together"][str(count)] = several["steps"]
+    return found
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def _torchrun(processes: int, step: str, repeats: int, batches=(), sizes=()) -> dict:
+    """What the worker below measures on so many processes. Raises UserError where they do not get to the end."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "measured.json"
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+        command += ["-m", "common.experiments.scaling", "--worker", f"--step={step}", f"--repeats={repeats}"]
+        command += [f"--out={out}", f"--batches={json.dumps(batches)}", f"--sizes={json.dumps(sizes)}"]
+        done = subprocess.run(
+            command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True
+        )
+        if done.returncode or not out.exists():
+            said = done.stderr.partition("Traceback")[0].strip()  # what follows is torchrun's own
+            raise UserError(f"{said[-1_000:]}\n{processes} processes did not get to the end (see above).")
+        return json.loads(out.read_text(encoding="utf-8"))
+
+
+def _worker(options: argparse.Namespace) -> None:
+    """One of the processes. All do the same; the first one writes down what it measured."""
+    import torch
+    from torch import distributed
+    from torch.nn.parallel import DistributedDataParallel
+
+    from common import models
+
+    torch.set_num_threads(1)
+    told = sys.excepthook  # PyTorch's own, which it sets, loses what the course's says before it exits
+    distributed.init_process_group("gloo")
+    sys.excepthook = told
+    torch.manual_seed(1)
+    model = DistributedDataParallel(models.build(options.step))
+    found = {"steps": {}, "all-reduce": {}}
+    for images in json.loads(options.batches):
+        share = -(-images // distributed.get_world_size())
+        found["steps"][images] = _median(_training_step(model, share), options.repeats, distributed.barrier)
+    for size in json.loads(options.sizes):
+        numbers = torch.ones(size // 4)
+        found["all-reduce"][size] = _median(
+            lambda numbers=numbers: distributed.all_reduce(numbers), options.repeats, distributed.barrier
+        )
+    if distributed.get_rank() == 0:
+        write_atomically(options.out, json.dumps(found).encode())
+    distributed.destroy_process_group()
+
+
+def _other_ways(step: str, repeats: int) -> dict:
+    """The same step of 64 images in one process by itself: by one thread, by all, and by the course's own loops."""
+    import torch
+
+    from common import models
+    from common.cpu_kernels import chwn
+
+    found, before = {}, torch.get_num_threads()
+    try:
+        for name, threads, own in (
+            ("1 thread", 1, False),
+            (f"{before} threads", before, False),
+            ("1 thread, our loops", 1, True),
+            (f"{before} threads, our loops", before, True),
+        ):
+            torch.set_num_threads(threads)
+            torch.manual_seed(1)
+            model = models.build(step)
+            forward = chwn.ChwnForward(model) if own else model
+            found[name] = _median(_training_step(model, 64, forward), repeats)
+    finally:
+        torch.set_num_threads(before)
+    return found
+
+
+def _training_step(model, images: int, forward=None):
+    """A function that does one step over this many random images: forward, backward, update."""
+    import torch
+    from torch.nn import functional
+
+    batch, labels = torch.randn(images, 1, 28, 28), torch.randint(10, (images,))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.001, momentum=0.9)
+    model.train()
+
+    def step() -> None:
+        optimizer.zero_grad()
+        functional.nll_loss((forward or model)(batch), labels).backward()
+        optimizer.step()
+
+    return step
+
+
+def _median(action, repeats: int, together=lambda: None) -> float:
+    """The median seconds of an action after five that do not count; `together` waits for the other processes."""
+    seconds = []
+    for _ in range(5 + repeats):
+        together()
+        started = time.perf_counter()
+        action()
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds[5:])
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line: measure, print, and keep with --record."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
+    parser.add_argument("--record", action="store_true", help=f"keep it in {RECORDED.relative_to(ROOT)}")
+    parser.add_argument("--step", default=STEP, help=f"whose network (default: {STEP})")
+    parser.add_argument("--repeats", type=int, default=40, help="steps of each kind (default: 40)")
+    for hidden in ("--batches", "--sizes"):
+        parser.add_argument(hidden, default="[]", help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.worker:
+        _worker(options)
+        return
+    text = json.dumps(measure(options.step, options.repeats), indent=1) + "\n"
+    if options.record:
+        write_atomically(RECORDED, text.encode())
+    print(text, end="")
+
+
+if __name__ == "__main__":
+    main()
