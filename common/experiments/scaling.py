@@ -1,7 +1,7 @@
 """How long a step of one network takes on several processes, and a model of that: compute, latency, bytes.
 
 `python -m common.experiments.scaling --record` measures, in about a minute. Each process has one thread. They share the
-gradients by `DistributedDataParallel` and gloo, as `torchrun` trains a lesson on CPUs.
+gradients as `torchrun` has them share a lesson's: by `common.training.distributed`.
 """
 
 import argparse
@@ -99,14 +99,17 @@ def measure(
         "parameters": parameters,
         "bytes": 4 * parameters,
         "one process": one["steps"],
-        "one process, other ways": _other_ways(step, repeats),
+        "one process, our loops": one["our loops"],
+        "one process, all cores": _by_all_cores(step, repeats, _cores()),
         "all-reduce": {},
         "together": {},
+        "together, our loops": {},
     }
     for count in processes:
         several = _torchrun(count, step, repeats, together, SIZES)
         found["all-reduce"][str(count)] = several["all-reduce"]
         found["together"][str(count)] = several["steps"]
+        found["together, our loops"][str(count)] = several["our loops"]
     return found
 
 
@@ -134,73 +137,74 @@ def _worker(options: argparse.Namespace) -> None:
     """One of the processes. All do the same; the first one writes down what it measured."""
     import torch
     from torch import distributed
-    from torch.nn.parallel import DistributedDataParallel
 
-    from common import models
+    from common.training.distributed import Group
 
     torch.set_num_threads(1)
-    told = sys.excepthook  # PyTorch's own, which it sets, loses what the course's says before it exits
-    distributed.init_process_group("gloo")
-    sys.excepthook = told
-    torch.manual_seed(1)
-    model = DistributedDataParallel(models.build(options.step))
-    found = {"steps": {}, "all-reduce": {}}
+    group = Group(torch.device("cpu"))
+    together = distributed.barrier if group.count > 1 else _no_others
+    found = {"steps": {}, "our loops": {}, "all-reduce": {}}
     for images in json.loads(options.batches):
-        share = -(-images // distributed.get_world_size())
-        found["steps"][images] = _median(_training_step(model, share), options.repeats, distributed.barrier)
+        for kind in ("steps", "our loops"):
+            step = _training_step(options.step, images, kind == "our loops", group)
+            found[kind][images] = _median(step, options.repeats, together)
     for size in json.loads(options.sizes):
         numbers = torch.ones(size // 4)
         found["all-reduce"][size] = _median(
-            lambda numbers=numbers: distributed.all_reduce(numbers), options.repeats, distributed.barrier
+            lambda numbers=numbers: distributed.all_reduce(numbers), options.repeats, together
         )
-    if distributed.get_rank() == 0:
+    if group.rank == 0:
         write_atomically(options.out, json.dumps(found).encode())
-    distributed.destroy_process_group()
 
 
-def _other_ways(step: str, repeats: int) -> dict:
-    """The same step of 64 images in one process by itself: by one thread, by all, and by the course's own loops."""
+def _by_all_cores(step: str, repeats: int, threads: int) -> dict:
+    """The same step of 64 images in one process by all threads: by PyTorch's layers, and by the course's own loops."""
+    import torch
+
+    from common.training.distributed import Group
+
+    before, group = torch.get_num_threads(), Group(torch.device("cpu"))
+    torch.set_num_threads(threads)
+    try:
+        return {
+            kind: _median(_training_step(step, 64, kind == "our loops", group), repeats)
+            for kind in ("PyTorch's layers", "our loops")
+        }
+    finally:
+        torch.set_num_threads(before)
+
+
+def _training_step(step: str, images: int, own_loops: bool, group):
+    """A function that does one step over this process's share of so many random images: forward, backward, update."""
     import torch
 
     from common import models
     from common.cpu_kernels import chwn
+    from common.training.steps import make_forward_backward, nll_loss
 
-    found, before = {}, torch.get_num_threads()
-    try:
-        for name, threads, own in (
-            ("1 thread", 1, False),
-            (f"{before} threads", before, False),
-            ("1 thread, our loops", 1, True),
-            (f"{before} threads, our loops", before, True),
-        ):
-            torch.set_num_threads(threads)
-            torch.manual_seed(1)
-            model = models.build(step)
-            forward = chwn.ChwnForward(model) if own else model
-            found[name] = _median(_training_step(model, 64, forward), repeats)
-    finally:
-        torch.set_num_threads(before)
-    return found
-
-
-def _training_step(model, images: int, forward=None):
-    """A function that does one step over this many random images: forward, backward, update."""
-    import torch
-    from torch.nn import functional
-
-    batch, labels = torch.randn(images, 1, 28, 28), torch.randint(10, (images,))
+    torch.manual_seed(1)
+    model = models.build(step).train()
+    forward = chwn.ChwnForward(model) if own_loops else model
+    if group.count > 1:
+        forward_backward = group.forward_backward(model, forward, nll_loss)
+    else:
+        forward_backward = make_forward_backward(forward)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.001, momentum=0.9)
-    model.train()
+    ((batch, labels),) = group.shares([(torch.randn(images, 1, 28, 28), torch.randint(10, (images,)))])
 
-    def step() -> None:
+    def one_step() -> None:
         optimizer.zero_grad()
-        functional.nll_loss((forward or model)(batch), labels).backward()
+        forward_backward(batch, labels)
         optimizer.step()
 
-    return step
+    return one_step
 
 
-def _median(action, repeats: int, together=lambda: None) -> float:
+def _no_others() -> None:
+    """One process waits for nobody."""
+
+
+def _median(action, repeats: int, together=_no_others) -> float:
     """The median seconds of an action after five that do not count; `together` waits for the other processes."""
     seconds = []
     for _ in range(5 + repeats):
