@@ -11,6 +11,7 @@ something more urgent, submitit when the time is up, and this program when a job
 
 import importlib.util
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -19,7 +20,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -98,8 +99,7 @@ class SeedJob(SeedRun):
         """The job as it is to be started again: as it stands, for what it goes on from lies in its folder."""
         from submitit.helpers import DelayedSubmission
 
-        self.process = None
-        return DelayedSubmission(self)
+        return DelayedSubmission(replace(self, process=None))
 
     @property
     def failure(self) -> Path:
@@ -118,6 +118,8 @@ class Slurm:
         room for). Raises UserError where Slurm or submitit is missing.
         """
         require()
+        for name in [name for name in os.environ if name.startswith("SLURM_") and name != "SLURM_CONF"]:
+            del os.environ[name]  # what the job that this program may be was told is not meant for the jobs it asks for
         self.folder, self.name, self.options, self.at_once = folder, name.replace("/", "-"), options, at_once
 
     def run(self, runs: dict[int, SeedRun], finished: Callable[[int], None]) -> None:
@@ -130,7 +132,8 @@ class Slurm:
             for job in jobs.values():
                 job.failure.unlink(missing_ok=True)  # of an earlier command; this one tries again
             while True:
-                for seed in [seed for seed, job in jobs.items() if job.is_over()]:
+                over = [seed for seed, job in jobs.items() if job.is_over()]
+                for seed in sorted(over, key=lambda seed: jobs[seed].failure.exists()):  # a failure ends the command
                     job = jobs.pop(seed)
                     if job.failure.exists():
                         raise UserError(f"{job.failure.read_text(encoding='utf-8')} Other seeds go on in the queue.")
@@ -143,7 +146,7 @@ class Slurm:
                     bar.set_postfix_str("Slurm does not answer" if queued is None else _told(queued, jobs))
                     if queued is not None:
                         gone = {seed: job for seed, job in jobs.items() if seed not in queued and not job.is_over()}
-                        starts.update(gone)
+                        starts.update(list(gone))
                         self._start(gone, starts)
                     next_question = time.monotonic() + QUESTION
                 time.sleep(LOOK)

@@ -38,17 +38,17 @@ class SeedRun:
         Raises UserError with the script's last lines where it fails, KilledError where a signal ended it.
         """
         log = []
-        self.process = self.start(threads)
-        with self.process:
+        self.process = process = self.start(threads)
+        with process:
             try:
-                for line in self.process.stdout:
+                for line in process.stdout:
                     log.append(line)
                     heard(line)
             except BaseException:
-                self.process.kill()
+                process.kill()
                 raise
-        if code := self.process.returncode:
-            way_out = "; --anew forgets what was broken off" if "--resume" in self.process.args else ""
+        if code := process.returncode:
+            way_out = "; --anew forgets what was broken off" if "--resume" in process.args else ""
             raise (KilledError if code < 0 else UserError)(
                 f"{''.join(log[-20:])}The study stopped: {self.title} failed. Finished seeds are recorded{way_out}."
             )
