@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.lesson.notebooks import kernel_environment
+from common.system.environment import kernel_environment
 from common.system.errors import UserError
 
 

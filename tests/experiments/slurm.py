@@ -15,7 +15,8 @@ import psutil
 NEEDED = ("munged", "slurmctld", "slurmd", "sbatch", "srun")
 NODES = ("one", "two")
 # The nodes share this machine's processor; each is said to have two. Without the plugins for control groups it runs in
-# a container too. A node that does not answer is given up after seconds, in the place of minutes.
+# a container too. A node that does not answer is given up after seconds, and
+# a requeued job (cred_expire) begins after seconds, in the place of minutes.
 CONFIGURATION = """\
 ClusterName=tests
 SlurmctldHost={host}(127.0.0.1)
@@ -23,7 +24,7 @@ SlurmctldPort={controller}
 SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket
+AuthInfo=socket={folder}/munge.socket,cred_expire=10
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool-%n
 SlurmctldPidFile={folder}/slurmctld.pid

@@ -230,7 +230,7 @@ def two_nodes():
             found.stop()
 
 
-ASKED = ("--limit=96", "--epochs=60", "--protocol=both")
+ASKED = ("--limit=96", "--epochs=24", "--protocol=both")
 SEEDS = 12
 ASKING = f"""
 import pathlib, sys
@@ -261,17 +261,17 @@ def test_twelve_seeds_on_a_slurm_that_loses_a_node_its_controller_and_a_job(tmp_
         subprocess.run(command, env=environment | {"OMP_NUM_THREADS": "1"}, check=True, capture_output=True)
         return (out / "weights.safetensors").read_bytes()
 
-    def jobs(*states: str) -> dict[str, str]:
-        listed = two_nodes.ask("squeue", "-h", "-r", f"--states={','.join(states)}", "-p", "debug", "-o", "%i %N")
-        return dict(line.split() for line in listed.splitlines())
+    def lines(seed: int) -> list[str]:
+        """What the seed's job has said of its epochs, in all of its turns."""
+        log = folder / "jobs" / f"1_{seed - 1}_0_log.out"
+        return [line for line in log.read_text().splitlines() if line.startswith("epoch")] if log.exists() else []
 
-    def is_training() -> bool:
-        begun = [path for path in folder.glob("seed-*/checkpoint.pt") if not (path.parent / "record.json").exists()]
-        return len(begun) == 4 and set(jobs("RUNNING").values()) == {"one", "two"}
+    def train(*seeds: int) -> bool:
+        return all(len(lines(seed)) > 2 and not (folder / f"seed-{seed}" / "record.json").exists() for seed in seeds)
 
     alone = {seed: trained_alone(seed) for seed in (1, 3)}  # each will be broken off, by one way or the other
     asking = ask()
-    two_nodes.wait(is_training, "four seeds train, two on each node", 120)
+    two_nodes.wait(lambda: train(1, 2, 3, 4), "four seeds train, two on each node", 120)
     asking.kill()  # the machine that asked is switched off
     asking.wait()
     two_nodes.kill_node("two")
@@ -282,6 +282,8 @@ def test_twelve_seeds_on_a_slurm_that_loses_a_node_its_controller_and_a_job(tmp_
     asking = ask()
     two_nodes.wait(lambda: two_nodes.states()["two"] == "down*", "no job is left on node two", 90)
     two_nodes.start_node("two")
+    two_nodes.wait(lambda: train(5), "seed 5 trains", 120)
+    two_nodes.ask("scancel", "--signal=USR2", "1_4")  # the fifth of the first array hears that its time is up
     assert asking.wait(timeout=240) == 0, (tmp_path / "said").read_text()
 
     told, seeds = (tmp_path / "said").read_text(), list(range(1, SEEDS + 1))
@@ -291,6 +293,8 @@ def test_twelve_seeds_on_a_slurm_that_loses_a_node_its_controller_and_a_job(tmp_
     assert sorted(told.count(f"seed {seed}: recorded") for seed in seeds) == [1] * SEEDS, told
     assert sorted(sum(json.loads((folder / "jobs" / "asked.json").read_text()).values(), [])) == seeds  # once each
     restarts = two_nodes.ask("scontrol", "show", "jobs").count("Restarts=1")
-    assert restarts >= 4  # two of a lost node, two that made room
+    assert restarts >= 5  # two of a lost node, two that made room, one whose time was up
+    for seed in (1, 2, 3, 4, 5):
+        assert lines(seed).count(lines(seed)[0]) == 2  # it went on: the first epoch is told again, with its old seconds
     for seed in (1, 3):
         assert (folder / f"seed-{seed}" / "weights.safetensors").read_bytes() == alone[seed]
