@@ -80,6 +80,8 @@ class SeedJob(SeedRun):
         self.failure.unlink(missing_ok=True)
         with locks.wait_for_lock(self.out / locks.NAME):  # a node that was given up for lost may still be training
             pass
+        if self.is_over():  # in an earlier turn, of which Slurm did not see the end
+            return
         try:
             self.train(self.threads, lambda line: print(line, end="", flush=True))
         except KilledError as error:  # there is no result, so the program that asked will ask again

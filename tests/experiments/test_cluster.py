@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -269,7 +270,7 @@ def test_twelve_seeds_on_a_slurm_that_loses_a_node_its_controller_and_a_job(tmp_
     def train(*seeds: int) -> bool:
         return all(len(lines(seed)) > 2 and not (folder / f"seed-{seed}" / "record.json").exists() for seed in seeds)
 
-    alone = {seed: trained_alone(seed) for seed in (1, 3)}  # each will be broken off, by one way or the other
+    alone = {seed: trained_alone(seed) for seed in (3, 5)}  # one of the lost node, one whose time is up
     asking = ask()
     two_nodes.wait(lambda: train(1, 2, 3, 4), "four seeds train, two on each node", 120)
     asking.kill()  # the machine that asked is switched off
@@ -292,9 +293,9 @@ def test_twelve_seeds_on_a_slurm_that_loses_a_node_its_controller_and_a_job(tmp_
     assert {run["host"] for run in record["runs"]} == {"one", "two"}
     assert sorted(told.count(f"seed {seed}: recorded") for seed in seeds) == [1] * SEEDS, told
     assert sorted(sum(json.loads((folder / "jobs" / "asked.json").read_text()).values(), [])) == seeds  # once each
-    restarts = two_nodes.ask("scontrol", "show", "jobs").count("Restarts=1")
-    assert restarts >= 5  # two of a lost node, two that made room, one whose time was up
-    for seed in (1, 2, 3, 4, 5):
-        assert lines(seed).count(lines(seed)[0]) == 2  # it went on: the first epoch is told again, with its old seconds
-    for seed in (1, 3):
-        assert (folder / f"seed-{seed}" / "weights.safetensors").read_bytes() == alone[seed]
+    restarts = re.findall("Restarts=[1-9]", two_nodes.ask("scontrol", "show", "jobs"))
+    assert len(restarts) >= 5  # two of a lost node, two that made room, one whose time was up
+    for seed in (3, 4, 5):
+        assert lines(seed).count(lines(seed)[0]) >= 2  # it went on: the first epoch is told again, with its old seconds
+    for seed, weights in alone.items():
+        assert (folder / f"seed-{seed}" / "weights.safetensors").read_bytes() == weights
