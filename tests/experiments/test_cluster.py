@@ -162,6 +162,14 @@ def test_a_script_that_fails_is_told_once_and_tried_again_by_the_next_command(qu
     assert [run["seed"] for run in records.runs(records.load("S7/block3"))] == [1, 2]
 
 
+def test_what_slurm_tells_a_job_that_asks_does_not_reach_the_jobs_it_asks_for(queue, monkeypatch):
+    monkeypatch.setenv("SLURM_MEM_PER_NODE", "4096")
+    monkeypatch.setenv("SLURM_CONF", "/etc/slurm/slurm.conf")
+    queue.then = all_trained
+    study.main([*ON_SLURM, "--seeds=1"])
+    assert [name for name in os.environ if name.startswith("SLURM_")] == ["SLURM_CONF"]
+
+
 def test_a_second_command_for_the_same_study_is_refused(queue):
     folder = study.Study("S7/block3").folder / "jobs"
     with locks.exclusive_run_lock(folder), pytest.raises(UserError, match="Another run"):
