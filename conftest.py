@@ -10,10 +10,12 @@ import pytest
 from nbval.kernel import RunningKernel
 from nbval.plugin import IPyNbCell, IPyNbFile
 
+from common.system.environment import absolute_folders, kernel_environment
+
 DEAD_WIDGET = "application/vnd.jupyter.widget-view+json"  # a progress bar whose run has ended
 LOOK_AFTER = 2.0  # seconds between two looks at whether a silent kernel still lives
 LONGEST = (  # what takes longest, from the longest; the notebooks follow, and then all that takes seconds
-    "training/test_distributed.py",
+    *("training/test_distributed.py", "experiments/test_cluster.py"),
     *("cpu_kernels/test_chwn.py", "training/test_loops.py", "lesson/test_nbval.py", "faults/test_killed.py"),
     *("records/test_recorded.py", "faults/test_disk_and_signals.py", "cpu_kernels/test_bn_activation.py"),
     *("cpu_kernels/test_batchnorm.py", "site/test_site.py", "training/test_acceleration.py", "test_course.py"),
@@ -35,7 +37,7 @@ def pytest_configure(config):
     RunningKernel.await_reply = _await_reply
     config.option.loadscopereorder = False  # xdist would begin with the files of most tests, not of the longest
     if not config.getoption("numprocesses", None):  # a process that runs tests itself, and not xdist's first one
-        os.environ.update(_notebooks().absolute_folders())  # tests start processes in other folders
+        os.environ.update(absolute_folders())  # tests start processes in other folders
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # inherited from a shell's background job, and handed on to
         signal.signal(signal.SIGINT, signal.default_int_handler)  # the processes that tests mean to interrupt
     if config.getoption("--full") and config.option.nbval:
@@ -102,7 +104,7 @@ def pytest_runtest_setup(item):
     """Show the course's variables to the notebooks' kernels, which start here, and not to the other tests."""
     if not isinstance(item, IPyNbCell):
         return (yield)
-    environment = _notebooks().kernel_environment("full" if item.config.getoption("--full") else "quick")
+    environment = kernel_environment("full" if item.config.getoption("--full") else "quick")
     with mock.patch.dict(os.environ, environment, clear=True):
         return (yield)
 

@@ -23,7 +23,15 @@ from common.lesson.notebooks import lessons
 from common.recipe import ROOT
 
 HERE = Path(__file__).resolve().parent
-DOCS = ("commands", "machines", "benchmarks", "frontier", "reliability", "contributing")  # in the order of the menu
+DOCS = (
+    "commands",
+    "cluster",
+    "machines",
+    "benchmarks",
+    "frontier",
+    "reliability",
+    "contributing",
+)  # in the order of the menu
 COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)  # the source of a number, which no page shows
 # Code is matched first, so that what looks like a link in it stays as it is.
 CODE_OR_LINK = re.compile(r"(?ms)^ *```.*?^ *```|`[^`\n]+`|(?P<text>\]\()(?P<target>[^)\s]+)\)")

@@ -7,6 +7,8 @@ study goes on with the seeds that are missing, and in these with the epoch that 
 With --validate nothing is trained on all images or measured on a test image: the runs train on 55,000 images, are
 measured on the 5,000 others, and go into the record's log of the search. Tuning may look at nothing else.
 
+With --on slurm the seeds are jobs on a cluster (`common.experiments.cluster`), each computed by the same code.
+
 With --network NAME the step's recipe trains another of the networks in `common.models`; the record is named after it.
 """
 
@@ -14,8 +16,6 @@ import hashlib
 import os
 import re
 import shutil
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,7 +23,8 @@ import torch
 from tqdm import tqdm
 
 from common import models, records
-from common.lesson.notebooks import kernel_environment
+from common.experiments import cluster
+from common.experiments.seed_run import SeedRun
 from common.recipe import LARGEST_SEED, ROOT
 from common.records import comparison, search_log
 from common.system import command_lines, locks
@@ -49,17 +50,22 @@ def main(arguments: list[str] | None = None) -> None:
         raise UserError("The study needs a step, such as S7/block3, or --compare with two of them.")
     if not 1 <= options.seeds <= LARGEST_SEED or options.jobs < 0:
         raise UserError(f"--seeds must be at least 1 and at most {LARGEST_SEED}, and --jobs at least 0.")
+    on = cluster.options(options.on)
     if options.search:
-        if options.network or options.anew or options.trials < 1:
-            raise UserError("--search takes --trials of at least 1, and neither --network nor --anew: see its --help.")
+        if options.network or options.anew or options.trials < 1 or on:
+            raise UserError(
+                "--search takes --trials of at least 1, and neither --network, --anew nor --on: see its --help."
+            )
         from common.experiments.search import Search
 
         Search(options.step, options.search, options.override, options.seeds).run(options.trials, options.jobs)
         return
     study = Study(options.step, options.validate, options.override, options.network)
+    if on:
+        cluster.require()
     if options.anew:
         study.forget()
-    study.run(options.seeds, options.jobs)
+    study.run(options.seeds, options.jobs, on)
 
 
 class Study:
@@ -97,21 +103,40 @@ class Study:
         self.folder = ROOT / "runs" / "study" / self.name  # seed 1's checkpoint in it holds a whole run of the lesson
         if validate:
             self.folder = self.folder / "validation" / _file_name(overrides or "recipe")
-        self.running: list[subprocess.Popen] = []
+        self.running: list[SeedRun] = []
         self.stopped = False
 
     def forget(self) -> None:
         """Drop the recorded runs, or with `validate` those of these overrides in the log, and what is left of them."""
+        cluster.cancel(self.folder / "jobs")
         if self.record.exists():
             record = records.load(self.record)
             kept = search_log.without(record, self.overrides) if self.validate else records.without_runs(record)
             records.write(self.record, kept)
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def run(self, seeds: int, jobs: int = 0) -> None:
-        """Train the seeds from 1 to `seeds` that are missing, `jobs` at a time; a finished one is recorded at once."""
+    def run(self, seeds: int, jobs: int = 0, on: dict | None = None) -> None:
+        """Train the seeds from 1 to `seeds` that are missing, `jobs` at a time; a finished one is recorded at once.
+
+        `on` are the options for Slurm (`common.experiments.cluster`); without them the seeds are trained here.
+        """
         missing = [seed for seed in range(1, seeds + 1) if not self.is_recorded(seed)]
         print(f"{self.title}: {seeds - len(missing)} of {seeds} seeds recorded already", flush=True)
+        try:
+            if on:
+                slurm = cluster.Slurm(self.folder / "jobs", self.name, on, jobs)
+                slurm.run({seed: self.seed_run(seed) for seed in missing}, self._record)
+            else:
+                self._run_here(missing, jobs)
+        except KeyboardInterrupt:
+            jobs_go_on = "the jobs go on, and the same command gathers them" if on else ""
+            said = jobs_go_on or "the same command goes on where it stopped"
+            raise InterruptedStudyError(f"Interrupted; {said}.") from None
+        if others := records.other_processors(self._runs()):
+            print(records.mark(others))
+
+    def _run_here(self, missing: list[int], jobs: int) -> None:
+        """Train the seeds on this machine, side by side."""
         jobs = max(1, min(jobs or default_jobs(), len(missing)))
         with tqdm(unit="epoch", disable=None) as bar, ThreadPoolExecutor(jobs) as pool:
 
@@ -123,64 +148,60 @@ class Study:
             try:
                 for one in work:
                     one.result()
-            except BaseException as error:
+            except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 self.stop()
-                if isinstance(error, KeyboardInterrupt):
-                    raise InterruptedStudyError("Interrupted; the same command goes on where it stopped.") from None
                 raise
 
     def stop(self) -> None:
         """End the runs that are under way; the next study goes on from their checkpoints."""
         self.stopped = True
-        for process in self.running:
-            process.terminate()
+        for one in self.running:
+            one.stop()
 
     def validated(self) -> dict[int, float]:
         """Accuracy on the validation images by seed, in per cent, as the log of the search has it."""
         return search_log.accuracies(search_log.trial(records.load_if_any(self.name), self.overrides))
 
     def is_recorded(self, seed: int) -> bool:
+        return any(run["seed"] == seed for run in self._runs())
+
+    def _runs(self) -> list[dict]:
+        """What is recorded, a run for each seed."""
+        record = records.load_if_any(self.name)
         if self.validate:
-            return seed in self.validated()
-        return any(run["seed"] == seed for run in records.load_if_any(self.name).get("runs", []))
+            return (search_log.trial(record, self.overrides) or {"runs": []})["runs"]
+        return list({run["seed"]: run for run in record["runs"]}.values())
+
+    def seed_run(self, seed: int) -> SeedRun:
+        """One seed's script with its options: what is trained here or on a cluster."""
+        out = self.folder / f"seed-{seed}"
+        options = [*self.asked, f"--seed={seed}", f"--out={out}", f"--override={self.overrides}"]
+        options.append("--validate" if self.validate else "--protocol=both")
+        return SeedRun(f"{self.title} with seed {seed}", self.lesson, options, out)
 
     def train(self, seed: int, threads: int, advance) -> None:
-        """Train one seed in a process of its own, from its last checkpoint where there is one, and record it."""
+        """Train one seed here, from its last checkpoint where there is one, and record it."""
         if self.stopped:
             return
-        out = self.folder / f"seed-{seed}"
-        command = [sys.executable, "-m", "common.system.child", str(self.lesson)]  # it must not outlive a killed study
-        command += [*self.asked, f"--seed={seed}", f"--out={out}"]
-        command += [f"--override={self.overrides}", "--validate" if self.validate else "--protocol=both"]
-        if (out / "checkpoint.pt").exists():
-            command.append("--resume")
-        environment = {"OMP_NUM_THREADS": str(threads)} | kernel_environment("full")
-        log = []
-        with subprocess.Popen(
-            command,
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            encoding="utf-8",
-        ) as process:
-            self.running.append(process)
-            for line in process.stdout:
-                log.append(line)
-                if epoch := EPOCH.match(line):
-                    advance(int(epoch[1]))
-        if process.returncode != 0:
+        run = self.seed_run(seed)
+        self.running.append(run)
+
+        def heard(line: str) -> None:
+            if epoch := EPOCH.match(line):
+                advance(int(epoch[1]))
+
+        try:
+            run.train(threads, heard)
+        except UserError:
             self.stopped = True
-            said = "".join(log[-20:])
-            way_out = "; --anew forgets what was broken off" if "--resume" in command else ""
-            raise UserError(
-                f"{said}The study stopped: {self.title} with seed {seed} failed. Finished seeds are recorded{way_out}."
-            )
-        if not (out / "record.json").exists():
-            raise UserError(f"The step {self.step} writes no record: it trains no network that a study could compare.")
-        self._add(records.load(out / "record.json"))
+            raise
+        self._record(seed)
+
+    def _record(self, seed: int) -> None:
+        """Add a seed whose script has ended to the record."""
+        found = records.load(self.seed_run(seed).record)
+        self._add(found)
         tqdm.write(f"{self.title}, seed {seed}: recorded")
 
     def _add(self, found: dict) -> None:

@@ -8,7 +8,6 @@ one of them elsewhere. It never overwrites a cell that only one of the two has, 
 import hashlib
 import itertools
 import json
-import os
 import time
 from datetime import datetime
 from pathlib import Path
@@ -26,6 +25,7 @@ from nbformat import NotebookNode
 from common.data.mnist_files import mnist_files
 from common.recipe import ROOT
 from common.system import command_lines
+from common.system.environment import kernel_environment
 from common.system.errors import UserError
 from common.system.files import write_atomically
 from common.system.locks import exclusive_run_lock
@@ -33,7 +33,6 @@ from common.system.locks import exclusive_run_lock
 SESSIONS = ROOT / "sessions"
 LIST = "lessons.txt"  # in SESSIONS
 LARGEST = 1_000_000  # bytes; GitHub shows larger notebooks slowly or not at all
-INHERITED = ("COURSE_CACHE", "COURSE_DATA", "COURSE_DEVICE")  # the other COURSE_ variables would change what is run
 # No versions here: they differ from machine to machine.
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -183,28 +182,6 @@ def set_aside(path: Path, sessions: Path = SESSIONS) -> Path:
     others = (first.with_stem(f"{first.stem}_{number}") for number in itertools.count(2))
     free = next(copy for copy in itertools.chain([first], others) if not copy.exists())
     return write_atomically(free, path.read_bytes())
-
-
-def absolute_folders() -> dict[str, str]:
-    """The variables that name the digits' folders, made absolute (~ is): a kernel runs in its notebook's folder."""
-    set_ones = {name: os.environ[name] for name in ("MNIST_DIR", "COURSE_CACHE") if os.environ.get(name)}
-    return {name: folder if folder[0] == "~" else str(Path(folder).absolute()) for name, folder in set_ones.items()}
-
-
-def kernel_environment(train: str = "") -> dict[str, str]:
-    """The environment in which a lesson's kernel runs: "quick" on the built-in digits, else on MNIST.
-
-    `train` is "full", "quick" or "recorded"; "" leaves the choice to the page's own switch. Whatever the shell sets to
-    change a run (COURSE_EPOCHS, ...) or to draw elsewhere (MPLBACKEND) is left out.
-    """
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if name in INHERITED or not (name.startswith("COURSE_") or name == "MPLBACKEND")
-    }
-    environment |= {"TQDM_DISABLE": "1", **absolute_folders()}
-    data = "builtin" if train == "quick" else environment.get("COURSE_DATA") or "mnist"
-    return environment | {"COURSE_DATA": data} | ({"COURSE_TRAIN": train} if train else {})
 
 
 def _same_run(old: NotebookNode, new: NotebookNode) -> bool:

@@ -74,7 +74,9 @@ def summary(record: dict, last: int = 5) -> dict:
     """What the record's held-out runs say together, for the record itself; accuracies in per cent, spread in points."""
     found, runs = store.summarise(record), store.runs(record)
     low, high = interval(found.accuracies)
+    others = store.other_processors(runs)
     return {
+        **({"seeds_on_other_processors": list(others)} if others else {}),
         "seeds": len(runs),
         "mean": found.mean,
         "deviation": found.deviation,

@@ -71,6 +71,8 @@ def recorded(step: str, targets: tuple[Target, ...]) -> str:
             f"mean      {number(summary.mean):>9}   standard deviation {summary.deviation:.2f} points; "
             f"95 % interval of the mean {low:.2f} to {high:.2f}"
         )
+    if others := store.other_processors(runs):
+        lines.append(store.mark(others))
     measures = [store.measure(run, record["parameters"]) for run in runs]
     for target in targets:
         met = sum(target.met_by(measured[target.quantity]) for measured in measures)

@@ -42,6 +42,8 @@ class Run(_Form):
     """One seed, trained to the end and measured by one protocol."""
 
     seed: int
+    host: str = ""  # the machine's name; records from before November 2026 lack it
+    machine: str = ""  # its processor, cores and system
     protocol: str  # "held-out", "source" or "validation"
     seconds: Number
     processes: Annotated[int, Field(ge=2)] = 1  # that trained the network together; a run of one does not say it
@@ -57,6 +59,8 @@ class ValidatedRun(_Form):
     """One seed of a trial, measured on the validation images after each epoch."""
 
     seed: int
+    host: str = ""
+    machine: str = ""
     precision: str
     loss: Number
     correct: list[Count] = Field(min_length=1)  # by epoch

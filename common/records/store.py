@@ -38,7 +38,7 @@ class Summary:
 
 
 def machine(device: torch.device) -> dict:
-    """Where a run took place: device, threads, processor and versions, as the record keeps them."""
+    """Where a run took place: device, threads, processor, host and versions, as the record keeps them."""
     processor = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():  # Linux's platform.processor() is empty or only the architecture
@@ -48,6 +48,7 @@ def machine(device: torch.device) -> dict:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "threads": torch.get_num_threads(),
         "machine": f"{processor}, {os.cpu_count()} cores, {platform.system()}",
+        "host": os.environ.get("SLURMD_NODENAME") or platform.node(),  # on a cluster, the node as Slurm calls it
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
@@ -240,6 +241,27 @@ def recipe_of(step: str, stored: dict) -> Recipe:
 def runs(record: dict, protocol: str = "held-out") -> list[dict]:
     """The record's runs that were measured by this protocol, in the order of their seeds."""
     return [run for run in record["runs"] if run["protocol"] == protocol]
+
+
+def processor(run: dict) -> str:
+    """What computed a run: its GPU, or the kind of its CPU, as the system names it."""
+    cpu = run.get("machine", "").rsplit(", ", 2)[0]
+    return cpu if run.get("device", "cpu") == "cpu" else run["device"]
+
+
+def other_processors(runs: list[dict]) -> dict[int, str]:
+    """The seeds that another kind of processor computed than most of these runs, each with that processor."""
+    if not runs:
+        return {}
+    kinds = [processor(run) for run in runs]
+    usual = max(kinds, key=kinds.count)  # of equally many, the first
+    return {run["seed"]: kind for run, kind in zip(runs, kinds, strict=True) if kind != usual}
+
+
+def mark(others: dict[int, str]) -> str:
+    """The seeds that `other_processors` found, in one line."""
+    named = ", ".join(f"{seed} ({kind or 'unknown'})" for seed, kind in others.items())
+    return f"computed on another kind of processor than most, so with other roundings: seed {named}"
 
 
 def accuracy(run: dict, epoch: int = -1) -> float:

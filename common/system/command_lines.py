@@ -73,6 +73,8 @@ def study() -> argparse.ArgumentParser:
     add("step", nargs="?", help="S7/block3, or the path of its script")
     add("--seeds", type=int, default=3, help="seeds 1 to SEEDS (default: 3)")
     add("--jobs", type=int, default=0, help="how many at once (default: one for each core, at most 8; 4 on a GPU)")
+    where = "this machine, or a cluster's queue with options of sbatch: slurm:partition=long,time=60,cpus_per_task=2"
+    add("--on", default="local", metavar="local|slurm[:OPTIONS]", help=f"{where} (default: local)")
     add("--validate", action="store_true", help="measure on 5,000 training images, for the log of the search")
     add("--override", default="", metavar="'NAME=VALUE ...'", help="with --validate: other values in the recipe")
     add("--search", default="", metavar="'NAME=LOW..HIGH NAME=A|B'", help="try recipes of this space, by --validate")

@@ -5,7 +5,7 @@ import pytest
 from nbclient import NotebookClient
 
 from common.lesson import sliders
-from common.lesson.notebooks import kernel_environment
+from common.system.environment import kernel_environment
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 CODE = """
