@@ -1,7 +1,7 @@
-"""The parts of an epoch, timed one by one: layouts, loops, loaders, growth, the price of a step: `course.py bench --parts`.
+"""The parts of an epoch, timed one by one: layouts, loops, loaders, growth, the price of a step.
 
-What is compared takes turns, call by call, so that a slow moment of the machine hits all of it. The pages of S9 show
-the record, and measure the same in full mode.
+`course.py bench --parts` measures them, and `--record` keeps them in RECORDED, which the pages of S9 show. What is
+compared takes turns, call by call, so that a slow moment of the machine hits all of it.
 """
 
 import json
@@ -48,7 +48,7 @@ def compare(quick: bool = False) -> dict:
 def medians(ways: dict[str, Callable[[], object]], calls: int) -> dict[str, float]:
     """The median seconds of a call of each way; they take turns, and the first call of each does not count."""
     taken = {name: [] for name in ways}
-    for name, call in ways.items():
+    for call in ways.values():
         call()
     for _ in range(calls):
         for name, call in ways.items():
@@ -186,7 +186,7 @@ def steps(calls: int = 100) -> dict[str, float]:
 
         return step
 
-    return {size: seconds for size, seconds in medians({str(size): way(size) for size in BATCH_SIZES}, calls).items()}
+    return medians({str(size): way(size) for size in BATCH_SIZES}, calls)
 
 
 START = """
@@ -210,7 +210,7 @@ def start(quick: bool = False) -> dict[str, float]:
     code, began = START.format(digits="builtin" if quick else "mnist"), time.time()
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     moments = [began, *json.loads(done.stdout.splitlines()[-1])]
-    return {phase: after - before for phase, before, after in zip(PHASES, moments, moments[1:])}
+    return {phase: after - before for phase, before, after in zip(PHASES, moments[:-1], moments[1:], strict=True)}
 
 
 def table(result: dict) -> str:

@@ -6,7 +6,7 @@ import statistics
 from pathlib import Path
 
 from common import records
-from common.experiments import ablation, bench, beside, course_time, frontier, time_to_accuracy
+from common.experiments import bench, beside, course_time, frontier, time_to_accuracy
 from common.lesson.notebooks import lessons
 from common.recipe import ROOT
 from common.records import comparison
@@ -17,7 +17,7 @@ from common.system.files import write_atomically
 # A number with its unit, directly followed by the query it answers in an HTML comment, which no renderer shows.
 QUOTED = re.compile(
     r"(?:\?|\d[\d,.]*)(?: %| points| minutes| seconds| times| MB)?"
-    r"<!--(?P<query>(?:bench (?:gpu |amx |layers )?|beside )?S\d[^>]*?|time_to_accuracy \w+|course minutes|ladder [^>]+)-->"
+    r"<!--(?P<query>(?:bench (?:gpu |amx |layers )?|beside )?S\d[^>]*?|time_to_accuracy \w+|course minutes)-->"
 )
 
 
@@ -34,8 +34,6 @@ def quote(query: str) -> str:
     - `beside STEP SITUATION [spinning]`, how many times as long an epoch takes beside other programs: `alone`, `two` or
       `three` trainings at once, or one beside a `busy` program. `spinning` is with threads that do not follow the load.
     - `course minutes`, of the whole course with every lesson in full.
-    - `ladder RUNG QUANTITY`, of the recorded ablation of speed: `seconds` of an epoch, or how many times faster than the
-      rung `below` or, as a `gain`, than the sources' loop.
     - `time_to_accuracy QUANTITY`, of the recorded race to 99.40 %, as `time_to_accuracy.figures` names them.
 
     Quantities of a step whose names do not explain themselves: `wrong` is the mean number of mistakes in 10,000 images.
@@ -60,10 +58,6 @@ def _quoted(query: str) -> str:
     if shared:
         result = json.loads(beside.RECORDED.read_text(encoding="utf-8"))
         return f"{beside.ratio(result, *shared.group(1, 2), follows=not shared[3]):.1f} times"
-    climbed = re.fullmatch(r"ladder (.+) (seconds|below|gain)", query)
-    if climbed:
-        value = ablation.figures(json.loads(ablation.RECORDED.read_text(encoding="utf-8")), climbed[1])[climbed[2]]
-        return f"{bench.short(value)} seconds" if climbed[2] == "seconds" else f"{value:.1f} times"
     timed = re.fullmatch(r"bench (gpu |amx |layers )?(S\d+/\w+) (\w+) (\w+)", query)
     if timed:
         return _benchmarked(*timed.groups())
