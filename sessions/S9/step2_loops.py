@@ -82,9 +82,9 @@ print(bench.machine_line(measured))
 plots.show(plots.memory_orders(), options.out, "memory_orders")
 
 # %% [markdown]
-# - **pixels last** is PyTorch's usual order. A channel is a picture in one piece.
-# - **channels last** has all channels of a pixel together. It is the usual advice for convolutions.
-# - **batch last**: the same pixel of all images. Its shape is channels, height, width, images, in short **CHWN**.
+# - *Pixels last* is PyTorch's usual order. A channel is a picture in one piece.
+# - *Channels last* has all channels of a pixel together. It is the usual advice for convolutions.
+# - *Batch last* has the same pixel of all images. Its shape is channels, height, width, images, in short **CHWN**.
 #
 # **Yours: the place in memory** (medium, 5 minutes). The shape is that of batch-last maps: channels, height, width, images.
 # Return how many numbers lie in front of the one that is asked for.
@@ -96,9 +96,8 @@ def place(channel: int, y: int, x: int, image: int, shape: tuple[int, int, int, 
     return None
 
 
-place = exercises.check(
-    place, (0, 0, 0, 5, (8, 26, 26, 64)), (0, 0, 1, 0, (8, 26, 26, 64)), (7, 3, 2, 1, (8, 26, 26, 64))
-)
+shape = (8, 26, 26, 64)
+place = exercises.check(place, (0, 0, 0, 5, shape), (0, 0, 1, 0, shape), (7, 3, 2, 1, shape))
 
 # %% [markdown]
 # <details><summary>Hint</summary>
@@ -120,9 +119,9 @@ place = exercises.check(
 # %%
 maps = torch.randn(64, 8, 26, 26)
 flat = maps.permute(1, 2, 3, 0).contiguous().flatten()
-at = place(7, 3, 2, 1, (8, 26, 26, 64))
+at = place(7, 3, 2, 1, shape)
 print(f"image 1, channel 7, line 3, pixel 2 lies at {at:,}; the right number: {bool(flat[at] == maps[1, 7, 3, 2])}")
-print(f"the pixel to its right lies {place(7, 3, 3, 1, (8, 26, 26, 64)) - at} numbers further on")
+print(f"the pixel to its right lies {place(7, 3, 3, 1, shape) - at} numbers further on")
 
 # %% [markdown]
 # ## Fill the vectors
@@ -131,7 +130,8 @@ print(f"the pixel to its right lies {place(7, 3, 3, 1, (8, 26, 26, 64)) - at} nu
 # has 24 numbers, a vector of 16 is full once, and then half empty. Each place in a vector is called a **lane**.
 #
 # **Yours: the share of lanes that work** (easy, 5 minutes). A line of `length` numbers is computed by vectors of `lanes`
-# numbers. Return the share of all their lanes that have a number. For 24 and 16: 24 / 32 = 0.75.
+# numbers. Return the share of all their lanes that have a number. By hand, for 24 and 16: two vectors have 32 lanes, and
+# three quarters of them work.
 
 
 # %%
@@ -230,7 +230,7 @@ for name, rate in measured["convolution"].items():
 # Around the convolution, two more things count. **Passes over memory**: ReLU and dropout follow on a line while it is
 # still in the nearest cache. BatchNorm needs one more pass, and its gradient another. **Calls**: a step has some fifty
 # such loops, and to ask for one can take longer than to run it. So all layers up to the last activation are one operation
-# of autograd's. (S5's network has no BatchNorm, so its batches of 512 can go through in
+# of autograd's. (S5's network has no BatchNorm, so its large batches can go through in
 # [micro-batches](../S5/step1_first_network.ipynb) of 64 that stay in a cache.) Here is a block of the network, of
 # convolution, ReLU, BatchNorm and Dropout, in the three layouts.
 

@@ -16,8 +16,8 @@
 # **What you'll need**: [step 1](step1_speed.ipynb), [step 2](step2_loops.ipynb), and 25 minutes. The computer needs less
 # than a minute, and no GPU. With `TRAIN = "full"` it measures for two minutes.
 #
-# *Before this*: [step 2](step2_loops.ipynb), loops. *After this*: [step 4](step4_time_to_accuracy.ipynb), the shortest way
-# to 99.40 %. The [map of the steps](../../README.md#the-map-of-the-steps) shows the whole way. In the cloud:
+# *Before this*: [step 2](step2_loops.ipynb), loops. *After this*: [step 4](step4_time_to_accuracy.ipynb), how soon it is
+# good enough. The [map of the steps](../../README.md#the-map-of-the-steps) shows the whole way. In the cloud:
 # [Colab](https://colab.research.google.com/github/) opens a notebook from your copy of the repository; the [notes on
 # it](../../docs/machines.md#on-colab) have the two lines that install the course there.
 
@@ -314,8 +314,8 @@ for text, value, met in (
 # graph's. bfloat16 loses: it adds kernels that convert numbers, and saves arithmetic that was not what took the time.
 #
 # **How far from the end.** By this GPU's rates the default is at 2 %<!--bench gpu S7/block3 default limit--> of the
-# [roofline](step2_loops.ipynb) limit. 64 images of a small network do not keep its 132 multiprocessors busy. The wide
-# network of S5 with batches of 512 reaches 41 %<!--bench gpu S5/step1_first_network default limit-->.
+# [roofline](step2_loops.ipynb) limit. 64 images of a small network do not keep its many processors busy. The wide
+# network of S5 with its large batches reaches 41 %<!--bench gpu S5/step1_first_network default limit-->.
 #
 # **What the next step asks.** Seconds an epoch are a means. [Step 4](step4_time_to_accuracy.ipynb) asks whether the fast
 # way still trains the same network, and how soon it is good enough.

@@ -85,7 +85,7 @@ print("This page trains only its experiment; the race is recorded.")
 # ### Eight binary digits
 #
 # bfloat16 keeps 8 significant binary digits. Between 1 and 2 its numbers lie 2**-7 apart, between 0.5 and 1 half as far.
-# By hand: 1/3 lies between 0.25 and 0.5, where they are 2**-9 apart. 1/3 is 170.67 of these steps, so it becomes 171 of
+# By hand: 1/3 lies between a quarter and a half, where they are 2**-9 apart. 1/3 is 170.67 of these steps, so it becomes 171 of
 # them, 0.333984375.
 
 # %%
@@ -313,7 +313,7 @@ print(f"single seeds below 99.40 %: {below} of {found['seeds']}, the lowest {fou
 # %% [markdown]
 # ## Analysis
 #
-# **How the recipe was chosen.** On training images: 50,000 to train, 10,000 to judge. But this was the third race. The
+# **How the recipe was chosen.** On training images: five sixths to train, one sixth to judge. But this was the third race. The
 # first had 12 epochs, and missed the bar of 12 times as too slow. Its ten seeds were above 99.40 % *on the test images*,
 # and that there was room for fewer epochs is a choice in which this had a part. The second race, with larger batches, was
 # broken off as too slow. All three are in the [log](../../sessions/S9/records/README.md).
@@ -354,12 +354,12 @@ print(f"single seeds below 99.40 %: {below} of {found['seeds']}, the lowest {fou
 #
 # </details>
 #
-# **Question 3.** A step has a fixed price of 5 milliseconds, and 4 more for its images. The network is made twice as cheap.
+# **Question 3.** A step has a fixed price of 6 milliseconds, and 4 more for its images. The network is made twice as cheap.
 # How long is a step now?
 #
-# - **a** 4.5 milliseconds
-# - **b** 7 milliseconds
-# - **c** 9 milliseconds
+# - **a** 5 milliseconds
+# - **b** 8 milliseconds
+# - **c** 10 milliseconds
 #
 # <details><summary>Answer</summary>
 #

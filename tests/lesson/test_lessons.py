@@ -13,7 +13,6 @@ import pytest
 from common.lesson.notebooks import is_own, lessons, read
 from common.recipe import ROOT
 
-
 # Numbers of other people, which no cell of a page can print.
 SOURCES = {
     "S5/step1_first_network": {"99.21": "the source's accuracy on its training images"},
