@@ -185,8 +185,8 @@ def load(path: Path) -> dict:
 def machine_line(result: dict) -> str:
     """The machine of a measurement, as a line of a page's output."""
     return (
-        f"{'machine':<11}{result['device']}, {result['threads']} threads, float32, {result['machine']}, "
-        f"torch {result['torch']}, Python {result['python']}"
+        f"{'machine':<11}{result['device']}, {result['threads']} thread{'s' * (result['threads'] > 1)}, float32, "
+        f"{result['machine']}, torch {result['torch']}, Python {result['python']}"
     )
 
 

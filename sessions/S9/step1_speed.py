@@ -14,13 +14,14 @@
 #
 # **What you'll learn**: to measure speed, why a loader can cost more than a network, Amdahl's law.
 #
-# **What you'll need**: [S7 block 3](../S7/block3.ipynb), whose network and recipe are timed, and 25 minutes. The computer
-# needs seconds. With `TRAIN = "full"` it measures for about six minutes, and should have nothing else to do.
+# **What you'll need**: [S7 block 3](../S7/block3.ipynb), whose network and recipe are timed, and 25 minutes. The
+# computer needs seconds. With `TRAIN = "full"` it measures for about six minutes, and should have nothing else to do.
 #
 # *Before this*: [S8 step 8](../S8/step8_frontier.ipynb), how few parameters will do. *After this*: [step
 # 2](step2_loops.ipynb), what should lie side by side. The [map of the steps](../../README.md#the-map-of-the-steps)
 # shows the whole way. In the cloud: [Colab](https://colab.research.google.com/github/) opens a notebook from your copy
-# of the repository; the [notes on it](../../docs/machines.md#on-colab) have the two lines that install the course there.
+# of the repository; the [notes on it](../../docs/machines.md#on-colab) have the two lines that install the course
+# there.
 
 # %% [markdown]
 # ## Target
@@ -81,13 +82,13 @@ print(bench.machine_line(ladder))
 #
 # ## What a measurement of speed needs
 #
-# - **A process of its own.** A measurement leaves things behind: memory, kernels that were chosen, warm caches. Whatever
-#   runs next in the same process inherits them. So each number comes from a fresh Python.
+# - **A process of its own.** A measurement leaves things behind: memory, kernels that were chosen, warm caches.
+#   Whatever runs next in the same process inherits them. So each number comes from a fresh Python.
 # - **A warm-up.** The first steps pay for memory and for the choice of kernels. They do not count.
-# - **Turns.** A laptop slows down when it gets warm, and a shared machine has neighbours. So two ways take turns, and they
-#   are compared within each turn.
-# - **A verdict with a rule.** Here a rung "helps" if it was faster than the rung below in every turn, and is "slower" if
-#   in none. Anything else is no clear gain.
+# - **Turns.** A laptop slows down when it gets warm, and a shared machine has neighbours. So two ways take turns, and
+#   they are compared within each turn.
+# - **A verdict with a rule.** Here a rung "helps" if it was faster than the rung below in every turn, and is "slower"
+#   if in none. Anything else is no clear gain.
 #
 # **Predict first.** A takes 10 seconds and B takes 8, so B is 1.25 times faster. You measure each four times, first A,
 # then B. After half of the eight measurements the machine gets warm, and everything takes twice as long. What gain do
@@ -136,14 +137,14 @@ print(f"A and B in turns:              B is {gain_in_turns(*in_turns):.2f} times
 print(f"a change that does nothing wins four turns of four by chance: once in {1 / 0.5**4:.0f}")
 
 # %% [markdown]
-# So "helps" is no proof either. With ten rungs, one such piece of luck is to be expected every second time: another look
-# decides.
+# So "helps" is no proof either. With ten rungs, one such piece of luck is to be expected every second time: another
+# look decides.
 #
 # ### Time two loaders yourself
 #
-# The sources let a `DataLoader` fetch one image at a time. Each becomes a PIL image, is perhaps cropped, is turned, made
-# a tensor and normalised, and then 64 of them are stacked. The course's `InMemoryLoader` does the same with eight batches
-# at once, and no Python runs for a single image.
+# The sources let a `DataLoader` fetch one image at a time. Each becomes a PIL image, is perhaps cropped, is turned,
+# made a tensor and normalised, and then 64 of them are stacked. The course's `InMemoryLoader` does the same with eight
+# batches at once, and no Python runs for a single image.
 #
 # **Experiment.** How many times faster is it? Write your guess into `prediction`, and run the cell. It takes seconds.
 
@@ -177,7 +178,7 @@ print("You made no prediction." if prediction is None else f"You predicted {pred
 
 # %% [markdown]
 # The arithmetic of a crop and a turn is small. What is slow is to start it: some ten calls for every image, each with a
-# price that does not depend on how little it computes. You will meet this price again on every page of S9.
+# price that does not depend on how little it computes.
 #
 # ## The rungs
 #
@@ -192,13 +193,13 @@ print("You made no prediction." if prediction is None else f"You predicted {pred
 #    a CPU there is nothing to wait for.
 # 6. **Freed memory kept.** A step allocates tens of megabytes and frees them all. The C library gives them back to the
 #    system, and gets them again page by page, each cleared first. Two settings tell it to keep what it has (on Linux).
-# 7. **Channels last.** All channels of a pixel lie side by side, not all pixels of a channel. [Step 2](step2_loops.ipynb)
-#    looks closer. Not kept.
+# 7. **Channels last.** All channels of a pixel lie side by side, not all pixels of a channel. [Step
+#    2](step2_loops.ipynb) looks closer. Not kept.
 # 8. **bfloat16.** Numbers of 16 bits: half of the traffic, and some processors have matrix units for them. Not kept.
 # 9. **Compiled.** `torch.compile` writes C++ for this network, and joins ReLU, BatchNorm and Dropout into one pass over
 #    the memory. The convolutions stay the library's. Not kept.
-# 10. **Batch last.** The network's layers as loops of our own, with all images of the batch side by side. numba compiles
-#     them. They are step 2's subject.
+# 10. **Batch last.** The network's layers as loops of our own, with all images of the batch side by side. numba
+#     compiles them. They are step 2's subject.
 # 11. **Fused optimizer step.** One kernel for the update of all weights, in the place of several for each tensor.
 #
 # **Predict first.** Which two rungs carry farthest?
@@ -214,19 +215,17 @@ runs = ablation.runs_of(ladder)
 print(ablation.ablation_table(ablation.RUNGS, runs))
 
 # %% [markdown]
-# Behind the seconds stands the gain over the rung below, with the least and the most of the turns, then the gain over the
-# sources' loop, then the verdict. In the figure a gray line goes from the fastest turn to the slowest.
+# Behind the seconds stands the gain over the rung below, with the least and the most of the turns, then the gain over
+# the sources' loop, then the verdict. In the figure a gray line goes from the fastest turn to the slowest.
 
 # %%
 figure = plots.ladder([rung.name for rung in ablation.RUNGS], [[run["seconds"] for run in rung] for rung in runs])
 plots.show(figure, options.out, "ladder")
 
 # %% [markdown]
-# Read the verdicts before the medians. A bar can be shorter than the one above it by luck, and the gray lines show how
-# much luck there was.
-#
-# Two rungs have a price that the bars do not show. Compilers work before the first step. (What they have written once,
-# they keep on the disk. So this is the price of a warm start; a cold one takes longer.)
+# A bar can be shorter than the one above it by luck, and the gray lines show how much luck there was. So read the
+# verdicts. Two rungs have a price that the bars do not show: compilers work before the first step. (This is the price
+# of a warm start. What they have written once, they keep on the disk.)
 
 # %%
 for name in ("freed memory kept", "compiled", "batch last"):
@@ -238,11 +237,11 @@ for name in ("freed memory kept", "compiled", "batch last"):
 # %% [markdown]
 # ## How much faster does the whole become?
 #
-# A part of the time gets faster, the rest stays. **Amdahl's law** adds up what is left. By hand: an epoch has 10 seconds
-# of loading and 20 of training. Loading for nothing makes 30 seconds into 20, which is only 1.5 times faster.
+# A part of the time gets faster, the rest stays. **Amdahl's law** adds up what is left. By hand: an epoch has 10
+# seconds of loading and 20 of training. Loading for nothing makes 30 seconds into 20, which is only 1.5 times faster.
 #
-# **Yours: Amdahl's law** (easy, 5 minutes). Each part is a pair: its seconds, and how many times faster it becomes. Return
-# how many times faster the whole becomes.
+# **Yours: Amdahl's law** (easy, 5 minutes). Each part is a pair: its seconds, and how many times faster it becomes.
+# Return how many times faster the whole becomes.
 
 
 # %%
@@ -284,8 +283,8 @@ last = total_speedup([(10, 20), (20, 2)]) / total_speedup([(10, 1), (20, 2)])
 print(f"the same loader, where training is faster already:  {last:.2f} times")
 
 # %% [markdown]
-# So the gain of a rung depends on what stands below it, and a ladder has to say its order. Now the law on our own ladder.
-# The loaders alone, without a network, and what follows from them for rung 4:
+# So the gain of a rung depends on what stands below it, and a ladder has to say its order. Now the law on our own
+# ladder. The loaders alone, without a network, and what follows from them for rung 4:
 
 # %%
 for name, rate in loading.items():
@@ -336,22 +335,23 @@ print(bench.table(recorded))
 #
 # The numbers here are those of the benchmark's record.
 #
-# **What carried.** The sources' loop takes 49.0 seconds<!--bench S7/block3 sources seconds--> for an epoch of S7 block 3.
-# Fed from memory that is kept, the same layers take 29.8 seconds<!--bench S7/block3 float32 seconds-->. Our own loops take
-# 8.0 seconds<!--bench S7/block3 default seconds-->, 6.1 times<!--bench S7/block3 default ratio--> faster than the source.
-# PyTorch's compiler gets to 2.4 times<!--bench S7/block3 compiled ratio-->, for it leaves the convolutions to the library.
+# **What carried.** The sources' loop takes 49.0 seconds<!--bench S7/block3 sources seconds--> for an epoch of S7 block
+# 3. Fed from memory that is kept, the same layers take 29.8 seconds<!--bench S7/block3 float32 seconds-->. Our own
+# loops take 8.0 seconds<!--bench S7/block3 default seconds-->, 6.1 times<!--bench S7/block3 default ratio--> faster
+# than the source. PyTorch's compiler gets to 2.4 times<!--bench S7/block3 compiled ratio-->, for it leaves the
+# convolutions to the library.
 #
-# **What was missed.** S5 was to become three times faster. Its convolutions of up to 256 channels are what the library is
-# made for, and its time is arithmetic. On a processor with matrix units for bfloat16 it became
-# 6.6 times<!--bench amx S5/step1_first_network default ratio--> faster
-# ([an older record](../../sessions/S9/bench_amx.json)).
+# **What was missed.** S5 was to become three times faster. Its convolutions of up to 256 channels are what the library
+# is made for, and its time is arithmetic. On a processor with matrix units for bfloat16 it became
+# 6.6 times<!--bench amx S5/step1_first_network default ratio--> faster ([an older
+# record](../../sessions/S9/bench_amx.json)).
 #
 # **How sure this is.** On that processor "float32" and "default" are the same computation for S5. They differ all the
 # same: 2.3 times<!--bench S5/step1_first_network float32 ratio--> and
 # 2.1 times<!--bench S5/step1_first_network default ratio-->. So much is the machine's noise.
 #
-# **What the next step asks.** Why do loops of our own beat a library that experts wrote? [Step 2](step2_loops.ipynb) opens
-# the convolution.
+# **What the next step asks.** Why do loops of our own beat a library that experts wrote? [Step 2](step2_loops.ipynb)
+# opens the convolution.
 
 # %% [markdown]
 # ## Quiz
@@ -381,8 +381,8 @@ print(bench.table(recorded))
 #
 # </details>
 #
-# **Question 3.** By the median a rung is 4 % faster than the rung below. The turns go from 5 % slower to 10 % faster. What do you
-# write?
+# **Question 3.** By the median a rung is 4 % faster than the one below. The turns go from 5 % slower to 10 % faster.
+# What do you write?
 #
 # - **a** It makes the epoch 4 % faster.
 # - **b** It is useless.
@@ -390,7 +390,8 @@ print(bench.table(recorded))
 #
 # <details><summary>Answer</summary>
 #
-# **c.** A small gain and none both fit these turns. a believes the median, b takes "not shown" for "shown to be absent".
+# **c.** A small gain and none both fit these turns. a believes the median, b takes "not shown" for "shown to be
+# absent".
 #
 # </details>
 
@@ -400,6 +401,6 @@ print(bench.table(recorded))
 # 1. A measurement needs its own process, a warm-up, turns, and a rule for its verdict. The gain is a median of ratios
 #    within turns.
 # 2. A loader that takes whole batches pays the price of a call once, and not for every image.
-# 3. On the ladder two rungs carry far, and both have the loop over the images inside one call. The rungs that did nothing
-#    stand on it too.
+# 3. On the ladder two rungs carry far, and both have the loop over the images inside one call. The rungs that did
+#    nothing stand on it too.
 # 4. By Amdahl's law a part can save no more than it takes, and the last rungs look steep because the others are below.

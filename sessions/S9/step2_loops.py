@@ -1,9 +1,9 @@
 # %% [markdown]
 # # S9 step 2: Lay side by side what is computed alike
 #
-# On the ladder of step 1 our own loops left PyTorch's layers behind, compiled or not. This page opens one convolution and
-# sees why: what lies beside what in memory, what a core can do at once, and how often a number travels. At the end you
-# compute how fast the machine could be at best.
+# On the ladder of step 1 our own loops left PyTorch's layers behind, compiled or not. This page opens one convolution
+# and sees why: what lies beside what in memory, what a core can do at once, and how often a number travels. At the end
+# you compute how fast the machine could be at best.
 #
 # **What you'll do**
 #
@@ -15,11 +15,11 @@
 #
 # **What you'll learn**: memory layouts, vectors, blocks of sums, the roofline.
 #
-# **What you'll need**: [step 1](step1_speed.ipynb), [S7 block 3](../S7/block3.ipynb), and 30 minutes. The computer needs
-# seconds; where it has never run the course's loops, it first compiles some for half a minute.
+# **What you'll need**: [step 1](step1_speed.ipynb), [S7 block 3](../S7/block3.ipynb), and 30 minutes. The computer
+# needs seconds; where it has never run the course's loops, it first compiles some for half a minute.
 #
-# *Before this*: [step 1](step1_speed.ipynb), the ladder. *After this*: [step 3](step3_beside_others.ipynb), other programs
-# and a GPU. The [map of the steps](../../README.md#the-map-of-the-steps) shows the whole way. In the cloud:
+# *Before this*: [step 1](step1_speed.ipynb), the ladder. *After this*: [step 3](step3_beside_others.ipynb), other
+# programs and a GPU. The [map of the steps](../../README.md#the-map-of-the-steps) shows the whole way. In the cloud:
 # [Colab](https://colab.research.google.com/github/) opens a notebook from your copy of the repository; the [notes on
 # it](../../docs/machines.md#on-colab) have the two lines that install the course there.
 
@@ -86,8 +86,8 @@ plots.show(plots.memory_orders(), options.out, "memory_orders")
 # - *Channels last* has all channels of a pixel together. It is the usual advice for convolutions.
 # - *Batch last* has the same pixel of all images. Its shape is channels, height, width, images, in short **CHWN**.
 #
-# **Yours: the place in memory** (medium, 5 minutes). The shape is that of batch-last maps: channels, height, width, images.
-# Return how many numbers lie in front of the one that is asked for.
+# **Yours: the place in memory** (medium, 5 minutes). The shape is that of batch-last maps: channels, height, width,
+# images. Return how many numbers lie in front of the one that is asked for.
 
 
 # %%
@@ -129,9 +129,9 @@ print(f"the pixel to its right lies {place(7, 3, 3, 1, shape) - at} numbers furt
 # A core computes in **vectors**: one instruction multiplies and adds 8 numbers, or 16, that lie side by side. If a line
 # has 24 numbers, a vector of 16 is full once, and then half empty. Each place in a vector is called a **lane**.
 #
-# **Yours: the share of lanes that work** (easy, 5 minutes). A line of `length` numbers is computed by vectors of `lanes`
-# numbers. Return the share of all their lanes that have a number. By hand, for 24 and 16: two vectors have 32 lanes, and
-# three quarters of them work.
+# **Yours: the share of lanes that work** (easy, 5 minutes). A line of `length` numbers is computed by vectors of
+# `lanes` numbers. Return the share of all their lanes that have a number. By hand, for 24 and 16: two vectors have 32
+# lanes, and three quarters of them work.
 
 
 # %%
@@ -158,8 +158,8 @@ lanes_used = exercises.check(lanes_used, (24, 16), (64, 16), (10, 16), (26, 8))
 #
 # </details>
 #
-# **Predict first.** A library fills its vectors with the pixels of a line or with channels. Block 3's lines have 26, 24,
-# 12, 10 and 8 pixels, its layers 8, 10, 16 or 32 channels. How many of these fill vectors of 16 wholly? And what is
+# **Predict first.** A library fills its vectors with the pixels of a line or with channels. Block 3's lines have 26,
+# 24, 12, 10 and 8 pixels, its layers 8, 10, 16 or 32 channels. How many of these fill vectors of 16 wholly? And what is
 # there 64 of?
 #
 # <details><summary>Answer</summary>
@@ -195,8 +195,8 @@ for name, seconds in measured["layouts"].items():
     print(f"{'measured':<11}{name:<38}  {1e3 * before:.2f} ms, channels last {1e3 * now:.2f} ms")
 
 # %% [markdown]
-# A layout suits a layer, not a network. Where one layer gains and its neighbour loses, a rung of the ladder gains nothing.
-# So a good advice is a question to a machine.
+# A layout suits a layer, not a network. Where one layer gains and its neighbour loses, a rung of the ladder gains
+# nothing. So a good advice is a question to a machine.
 #
 # ## A block of sums
 #
@@ -207,14 +207,14 @@ for name, seconds in measured["layouts"].items():
 print(inspect.getsource(convolution.short_lines.py_func))
 
 # %% [markdown]
-# numba compiles such a loop for the processor that it finds. But for every product it loads a vector of the map *and* one
-# of the sum, and stores the sum again. A core can load only as many numbers in a cycle as it can multiply, so most of it
-# waits.
+# numba compiles such a loop for the processor that it finds. But for every product it loads a vector of the map *and*
+# one of the sum, and stores the sum again. A core can load only as many numbers in a cycle as it can multiply, so most
+# of it waits.
 #
-# The loop that trains the course's networks (`weighted_sums` in `common/cpu_kernels/registers.py`) works on a **block of
-# sums**: five output maps and four vectors of a line. The block stays in the processor's registers, its fastest memory,
-# until the sum over k is done. For each k it loads 4 vectors of the map and 5 weights, and with these 9 loads it computes
-# 20 vectors of products.
+# The loop that trains the course's networks (`weighted_sums` in `common/cpu_kernels/registers.py`) works on a **block
+# of sums**: five output maps and four vectors of a line. The block stays in the processor's registers, its fastest
+# memory, until the sum over k is done. For each k it loads 4 vectors of the map and 5 weights, and with these 9 loads
+# it computes 20 vectors of products.
 
 # %%
 print(f"plain loop: {2 / 1:.2f} loads for each vector of products")
@@ -229,8 +229,8 @@ for name, rate in measured["convolution"].items():
 #
 # Around the convolution, two more things count. **Passes over memory**: ReLU and dropout follow on a line while it is
 # still in the nearest cache. BatchNorm needs one more pass, and its gradient another. **Calls**: a step has some fifty
-# such loops, and to ask for one can take longer than to run it. So all layers up to the last activation are one operation
-# of autograd's. (S5's network has no BatchNorm, so its large batches can go through in
+# such loops, and to ask for one can take longer than to run it. So all layers up to the last activation are one
+# operation of autograd's. (S5's network has no BatchNorm, so its large batches can go through in
 # [micro-batches](../S5/step1_first_network.ipynb) of 64 that stay in a cache.) Here is a block of the network, of
 # convolution, ReLU, BatchNorm and Dropout, in the three layouts.
 
@@ -256,9 +256,9 @@ print("values and gradients agree to a thousandth:", apart < 1e-3)
 # ## The roofline
 #
 # How fast could it be? Two things must happen, whatever the software. The **arithmetic**: two operations for each
-# multiply-add, and the backward pass takes twice as many again. The **traffic**: each layer's output is written, read by
-# the next layer, read once more on the way back, and its gradient is written and read. That is five times 4 bytes. (ReLU,
-# BatchNorm and Dropout are taken as free.)
+# multiply-add, and the backward pass takes twice as many again. The **traffic**: each layer's output is written, read
+# by the next layer, read once more on the way back, and its gradient is written and read. That is five times 4 bytes.
+# (ReLU, BatchNorm and Dropout are taken as free.)
 
 # %%
 least = roofline.least_work("S7/block3")
@@ -267,12 +267,13 @@ print(f"an image: {operations:.1f} million operations forward and back, {moved:.
 print(f"so {operations / moved:.1f} operations for each byte")
 
 # %% [markdown]
-# The machine has two rates: operations a second in a large matrix product, and bytes a second in a large copy. Both can go
-# on at the same time. So the time is at least the longer of the two. This bound is the **roofline** ([Williams, Waterman
-# and Patterson](https://doi.org/10.1145/1498765.1498785)). It takes the traffic to go to main memory; what stays in a
-# cache moves faster. So where the traffic binds it is a yardstick and no wall.
+# The machine has two rates: operations a second in a large matrix product, and bytes a second in a large copy. Both can
+# go on at the same time. So the time is at least the longer of the two. This bound is the **roofline** ([Williams,
+# Waterman and Patterson](https://doi.org/10.1145/1498765.1498785)). It takes the traffic to go to main memory; what
+# stays in a cache moves faster. So where the traffic binds it is a yardstick and no wall.
 #
-# **Yours: the least seconds** (easy, 5 minutes). `flops` and `bandwidth` are the rates, in operations and bytes a second.
+# **Yours: the least seconds** (easy, 5 minutes). `flops` and `bandwidth` are the rates, in operations and bytes a
+# second.
 
 
 # %%
@@ -299,8 +300,8 @@ least_seconds = exercises.check(least_seconds, (6e11, 2e10, 3e11, 2e10), (1e10, 
 #
 # </details>
 #
-# **Predict first.** S5 has a 3x3 convolution from 128 to 256 channels, S7 block 3 a 1x1 convolution from 32 to 8. Which of
-# them waits for arithmetic, and which for memory?
+# **Predict first.** S5 has a 3x3 convolution from 128 to 256 channels, S7 block 3 a 1x1 convolution from 32 to 8. Which
+# of them waits for arithmetic, and which for memory?
 #
 # <details><summary>Answer</summary>
 #
@@ -327,8 +328,8 @@ plots.show(plots.roofline(flops, bandwidth, could, reached), options.out, "roofl
 
 # %% [markdown]
 # The gray line is the roof: left of the bend memory decides, right of it arithmetic. The dots are what layers could do,
-# the diamonds what whole epochs of the ladder did. What lies between the upper diamond and the roof? What the bound takes
-# as free, layers that are no large matrix product, and the calls.
+# the diamonds what whole epochs of the ladder did. What lies between the upper diamond and the roof? What the bound
+# takes as free, layers that are no large matrix product, and the calls.
 
 # %% [markdown]
 # ## Result
@@ -349,7 +350,8 @@ print("values and gradients to a thousandth: met" if apart < 1e-3 else "values a
 
 # %% [markdown]
 # And for every kind of network that our loops compute, the epoch by PyTorch's layers ("float32") and by ours
-# ("default"), a record of another machine (`course.py bench --layers`). Those of S8 step 7 are timed with their teacher.
+# ("default"), a record of another machine (`course.py bench --layers`). Those of S8 step 7 are timed with their
+# teacher.
 
 # %%
 print(bench.table(bench.load(bench.RECORDED_LAYERS)))
@@ -357,16 +359,17 @@ print(bench.table(bench.load(bench.RECORDED_LAYERS)))
 # %% [markdown]
 # ## Analysis
 #
-# **What worked.** Whatever is computed alike lies side by side, and is loaded once for many products. In the table above
-# our loops are 3.7 times<!--bench layers S7/block3 default ratio--> as fast as PyTorch's layers for S7 block 3, and
-# 1.6 times<!--bench layers S6/part2_step1_dense_head default ratio--> where the layers are wider.
+# **What worked.** Whatever is computed alike lies side by side, and is loaded once for many products. In the table
+# above our loops are 3.7 times<!--bench layers S7/block3 default ratio--> as fast as PyTorch's layers for S7 block 3,
+# and 1.6 times<!--bench layers S6/part2_step1_dense_head default ratio--> where the layers are wider.
 #
 # **What is left.** In the benchmark of step 1 the default reaches 26 %<!--bench S7/block3 default limit--> of its
-# machine's roofline limit on S7 block 3, and 56 %<!--bench S5/step1_first_network default limit--> on S5. The small network
-# is the harder one to run fast, though it needs a thirtieth of the arithmetic: it has little to multiply and much to move.
+# machine's roofline limit on S7 block 3, and 56 %<!--bench S5/step1_first_network default limit--> on S5. The small
+# network is the harder one to run fast, though it needs a thirtieth of the arithmetic: it has little to multiply and
+# much to move.
 #
-# **What the next step asks.** All this is for a machine that does nothing else. [Step 3](step3_beside_others.ipynb) starts
-# another program.
+# **What the next step asks.** All this is for a machine that does nothing else. [Step 3](step3_beside_others.ipynb)
+# starts another program.
 
 # %% [markdown]
 # ## Quiz

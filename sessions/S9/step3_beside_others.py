@@ -1,8 +1,8 @@
 # %% [markdown]
 # # S9 step 3: Train beside other programs, over more images, and on a GPU
 #
-# All times so far were of a quiet machine with two cores. Yours has a browser, a call, a second notebook. Perhaps it has
-# a GPU. This page asks what becomes of a fast loop there, and finds the same two costs again: waiting and asking.
+# All times so far were of a quiet machine with two cores. Yours has a browser, a call, a second notebook. Perhaps it
+# has a GPU. This page asks what becomes of a fast loop there, and finds the same two costs again: waiting and asking.
 #
 # **What you'll do**
 #
@@ -13,11 +13,11 @@
 #
 # **What you'll learn**: to spin, linear growth, kernels of a GPU, CUDA graphs.
 #
-# **What you'll need**: [step 1](step1_speed.ipynb), [step 2](step2_loops.ipynb), and 25 minutes. The computer needs less
-# than a minute, and no GPU. With `TRAIN = "full"` it measures for two minutes.
+# **What you'll need**: [step 1](step1_speed.ipynb), [step 2](step2_loops.ipynb), and 25 minutes. The computer needs
+# less than a minute, and no GPU. With `TRAIN = "full"` it measures for two minutes.
 #
-# *Before this*: [step 2](step2_loops.ipynb), loops. *After this*: [step 4](step4_time_to_accuracy.ipynb), how soon it is
-# good enough. The [map of the steps](../../README.md#the-map-of-the-steps) shows the whole way. In the cloud:
+# *Before this*: [step 2](step2_loops.ipynb), loops. *After this*: [step 4](step4_time_to_accuracy.ipynb), how soon it
+# is good enough. The [map of the steps](../../README.md#the-map-of-the-steps) shows the whole way. In the cloud:
 # [Colab](https://colab.research.google.com/github/) opens a notebook from your copy of the repository; the [notes on
 # it](../../docs/machines.md#on-colab) have the two lines that install the course there.
 
@@ -74,8 +74,8 @@ print(bench.machine_line(measured))
 # Two threads share a loop of ours, half of the lines each. Whoever is done first waits for the other. OpenMP's threads
 # **spin** to wait: they ask again and again whether the other is done. That wakes faster than sleep.
 #
-# Now another program takes one of the two cores. The thread there has to stop in the middle of its half. The other thread
-# spins, and keeps *its* core from everybody, for nothing.
+# Now another program takes one of the two cores. The thread there has to stop in the middle of its half. The other
+# thread spins, and keeps *its* core from everybody, for nothing.
 #
 # **Predict first.** A step alone takes one unit of time. Beside one busy program, two threads have one core and a half
 # between them. How long does the step take: a little more, twice as long, or many times as long?
@@ -87,9 +87,9 @@ print(bench.machine_line(measured))
 #
 # </details>
 #
-# What can be done? The settings `OMP_WAIT_POLICY=PASSIVE` and `GOMP_SPINCOUNT` have threads sleep sooner. Both help beside
-# others, and slow down a training that is alone. The course does something else: about twice a second it asks the system
-# how busy the cores are with other work, and takes as many threads as cores are idle.
+# What can be done? The settings `OMP_WAIT_POLICY=PASSIVE` and `GOMP_SPINCOUNT` have threads sleep sooner. Both help
+# beside others, and slow down a training that is alone. The course does something else: about twice a second it asks
+# the system how busy the cores are with other work, and takes as many threads as cores are idle.
 #
 # **Yours: how many threads** (easy, 5 minutes). Others keep `busy` cores of `cores` busy, such as 0.9 of 2. Return the
 # number of idle cores, rounded down, but at least 1. Programs that need less than 0.3 of a core take no thread away: so
@@ -120,9 +120,9 @@ threads_for = exercises.check(threads_for, (2, 0.1), (2, 0.95), (2, 2.4), (8, 1.
 #
 # </details>
 #
-# **Experiment.** A block of layers is computed forward and backward, by all threads alone, then beside one busy program,
-# then by as many threads as your rule says. How many times as long does the second take as the first? (Close what else
-# computes.)
+# **Experiment.** A block of layers is computed forward and backward, by all threads alone, then beside one busy
+# program, then by as many threads as your rule says. How many times as long does the second take as the first? (Close
+# what else computes.)
 
 # %% tags=["experiment", "measured"]
 prediction = None  # how many times as long, such as 1.5
@@ -149,15 +149,17 @@ finally:
     other.kill()
     other.wait()
     torch.set_num_threads(threads)
-print(f"alone, {threads} threads: {alone:.1f} ms")
-print(f"beside a busy program, {threads} threads: {both:.1f} ms, {both / alone:.1f} times as long")
-print(f"beside it, by the rule, {threads_for(threads, 1.0)} threads: {ruled:.1f} ms, {ruled / alone:.1f} times as long")
+print(f"alone, threads: {threads}, {alone:.1f} ms")
+print(f"beside a busy program, threads: {threads}, {both:.1f} ms, {both / alone:.1f} times as long")
+print(
+    f"beside it, by the rule, threads: {threads_for(threads, 1.0)}, {ruled:.1f} ms, {ruled / alone:.1f} times as long"
+)
 print("You made no prediction." if prediction is None else f"You predicted {prediction} and found {both / alone:.1f}.")
 
 # %% [markdown]
-# PyTorch's loops meet less often in a second than a whole training does, so your number may be small. Here is the whole
-# training, recorded: seconds an epoch, and in brackets how many times as long as alone. The last line of each block is
-# what the lessons do. (`course.py bench --beside` measures it.)
+# How bad it gets depends on the machine, and on how often the threads meet. Here is a whole training, recorded: seconds
+# an epoch, and in brackets how many times as long as alone. The last line of each block is what the lessons do.
+# (`course.py bench --beside` measures it.)
 
 # %%
 shared = bench.load(beside.RECORDED)
@@ -165,16 +167,16 @@ print(beside.table(shared))
 
 # %% [markdown]
 # With spinning threads, two trainings at once took 64.6 times<!--beside S7/block3 two spinning--> as long as one alone,
-# each. By the rule it is 1.8 times<!--beside S7/block3 two-->. Beside a busy program one thread is left, which waits for
-# nobody: 1.8 times<!--beside S7/block3 busy-->.
+# each. By the rule it is 1.8 times<!--beside S7/block3 two-->. Beside a busy program one thread is left, which waits
+# for nobody: 1.8 times<!--beside S7/block3 busy-->.
 #
 # Does the result depend on the number of threads? Our loops compute each sum in one thread, in a fixed order. So the
 # weights stay the same to the bit, however often the number changes (`tests/training/test_threads.py`).
 #
 # ## Does it grow as it should?
 #
-# Time should grow linearly with the images: six times the images, six times the seconds. And memory should not grow with
-# the epochs, for a step needs what the one before it gave back.
+# Time should grow linearly with the images: six times the images, six times the seconds. And memory should not grow
+# with the epochs, for a step needs what the one before it gave back.
 
 # %%
 growth = {int(images): seconds for images, seconds in measured["growth"].items()}
@@ -195,17 +197,17 @@ print(course_time.table(bench.load(course_time.RECORDED)))
 # %% [markdown]
 # ## On a GPU
 #
-# A GPU turns the question round. It has more arithmetic than this network knows what to do with, and what is slow is the
-# asking. Each operation becomes one or more kernels. (A *kernel* of a GPU is a small program, not the kernel of a
+# A GPU turns the question round. It has more arithmetic than this network knows what to do with, and what is slow is
+# the asking. Each operation becomes one or more kernels. (A *kernel* of a GPU is a small program, not the kernel of a
 # convolution.) The processor asks for one after the other, and goes on without waiting for them. The GPU runs them in
 # order.
 #
 # By hand: to ask for a kernel takes 5 microseconds, and to run one takes 2. The first is done at 7. The second is asked
 # for at 10, and done at 12. The GPU has waited 3 microseconds in between.
 #
-# **Yours: when is the GPU done?** (medium, 10 minutes). `runs` has the microseconds of each kernel. Each takes `ask` to ask
-# for, one after the other. A kernel begins when it has been asked for and the one before it is done. Return a list with
-# a triple for each: when it was asked for, when it begins, and when it is done.
+# **Yours: when is the GPU done?** (medium, 10 minutes). `runs` has the microseconds of each kernel. Each takes `ask` to
+# ask for, one after the other. A kernel begins when it has been asked for and the one before it is done. Return a list
+# with a triple for each: when it was asked for, when it begins, and when it is done.
 
 
 # %%
@@ -239,8 +241,8 @@ timeline = exercises.check(timeline, (5.0, [2.0, 2.0, 2.0]), (1.0, [4.0, 4.0, 1.
 #
 # </details>
 #
-# Here are eight kernels of a small network, then the same on a network with 16 times the work, then the small one again,
-# where the eight are asked for together.
+# Here are eight kernels of a small network, then the same on a network with 16 times the work, then the small one
+# again, where the eight are asked for together.
 
 # %%
 small = [2.0, 3.0, 1.0, 2.0, 2.0, 3.0, 1.0, 2.0]
@@ -255,13 +257,13 @@ for name, kernels in ways.items():
 plots.show(plots.asking({name: ways[name] for name in list(ways)[::2]}), options.out, "asking")
 
 # %% [markdown]
-# The third way is a **CUDA graph**. The forward pass, the loss and the backward pass are recorded once, and replayed for
-# each batch: hundreds of kernels for one call (`common.training.acceleration.CudaGraphStep`).
+# The third way is a **CUDA graph**. The forward pass, the loss and the backward pass are recorded once, and replayed
+# for each batch: hundreds of kernels for one call (`common.training.acceleration.CudaGraphStep`).
 #
 # The ladder on a GPU, one change after the other:
 #
-# - *sources*: four worker processes make the images, each batch travels to the GPU, and after each the loss and the number
-#   of correct images are read back.
+# - *sources*: four worker processes make the images, each batch travels to the GPU, and after each the loss and the
+#   number of correct images are read back.
 # - *resident*: the whole set lies on the GPU and is augmented there.
 # - *unread*: loss and accuracy are read every 50 batches. To read a number, the processor waits until all that it asked
 #   for is done, and meanwhile asks for nothing.
@@ -284,9 +286,9 @@ for before, now in (("sources", "resident"), ("resident", "unread"), ("unread", 
     print(f"S7 block 3, from {before} to {now}: {ways[0] / ways[1]:.1f} times faster")
 
 # %% [markdown]
-# These are two repeats, not three, and the sources' loop took between 4.0 and 5.3 seconds. So the ratios to it are rough.
-# For S5 it is measured too slow: its workers were still busy with batches of an epoch before. (The benchmark waits for
-# them now.) `course.py bench --device cuda` measures it on a GPU of yours.
+# These are two repeats, not three, and the sources' loop took between 4.0 and 5.3 seconds. So the ratios to it are
+# rough. For S5 it is measured too slow: its workers were still busy with batches of an epoch before. (The benchmark
+# waits for them now.) `course.py bench --device cuda` measures it on a GPU of yours.
 #
 # ## Result
 
@@ -306,8 +308,8 @@ for text, value, met in (
 # %% [markdown]
 # ## Analysis
 #
-# **Beside others.** What is fastest alone can be the slowest in company. The rule costs little alone and saves a training
-# that shares its cores.
+# **Beside others.** What is fastest alone can be the slowest in company. The rule costs little alone and saves a
+# training that shares its cores.
 #
 # **On the GPU.** An epoch of S7 block 3 takes 0.68 seconds<!--bench gpu S7/block3 default seconds--> on an NVIDIA H200,
 # where the sources' loop takes 4.6 seconds<!--bench gpu S7/block3 sources seconds-->. Nearly all of that gain is the
@@ -317,13 +319,14 @@ for text, value, met in (
 # [roofline](step2_loops.ipynb) limit. 64 images of a small network do not keep its many processors busy. The wide
 # network of S5 with its large batches reaches 41 %<!--bench gpu S5/step1_first_network default limit-->.
 #
-# **What the next step asks.** Seconds an epoch are a means. [Step 4](step4_time_to_accuracy.ipynb) asks whether the fast
-# way still trains the same network, and how soon it is good enough.
+# **What the next step asks.** Seconds an epoch are a means. [Step 4](step4_time_to_accuracy.ipynb) asks whether the
+# fast way still trains the same network, and how soon it is good enough.
 
 # %% [markdown]
 # ## Quiz
 #
-# **Question 1.** Two trainings with two spinning threads each share two cores. Why is that worse than one after the other?
+# **Question 1.** Two trainings with two spinning threads each share two cores. Why is that worse than one after the
+# other?
 #
 # - **a** They do not fit into the memory.
 # - **b** A thread that waits keeps its core busy, often while the one it waits for has none.
@@ -335,8 +338,8 @@ for text, value, met in (
 #
 # </details>
 #
-# **Question 2.** To ask for a kernel takes 5 microseconds. A step has 200 kernels that run 2 microseconds each. What makes
-# it much faster?
+# **Question 2.** To ask for a kernel takes 5 microseconds. A step has 200 kernels that run 2 microseconds each. What
+# makes it much faster?
 #
 # - **a** A GPU that computes twice as fast.
 # - **b** To ask for all of them in one call.
@@ -344,8 +347,8 @@ for text, value, met in (
 #
 # <details><summary>Answer</summary>
 #
-# **b.** The step takes a millisecond of asking, and the GPU waits most of it. a shortens what is not waited for. c makes
-# more steps, and each is asked for in the same time.
+# **b.** The step takes a millisecond of asking, and the GPU waits most of it. a shortens what is not waited for. c
+# makes more steps, and each is asked for in the same time.
 #
 # </details>
 #
@@ -367,5 +370,5 @@ for text, value, met in (
 # 1. Threads that wait spin, and beside another program they hold up everybody.
 # 2. The course takes as many threads as cores are idle. Its weights do not depend on it, to the bit.
 # 3. Time should grow with the images, and memory not with the epochs: the lines above say how exactly.
-# 4. A GPU is done when the last kernel was asked for and has run. For a small network the asking decides, and a CUDA graph
-#    asks once.
+# 4. A GPU is done when the last kernel was asked for and has run. For a small network the asking decides, and a CUDA
+#    graph asks once.

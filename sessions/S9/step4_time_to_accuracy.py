@@ -1,8 +1,8 @@
 # %% [markdown]
 # # S9 step 4: Check that it is still the same training, and race to 99.40 %
 #
-# A fast loop that trains another network is worth nothing. So first this page asks whether the fast ways still train the
-# same. Then it turns from the seconds of an epoch to what you wait for: a network that reads 99.40 %, from nothing.
+# A fast loop that trains another network is worth nothing. So first this page asks whether the fast ways still train
+# the same. Then it turns from the seconds of an epoch to what you wait for: a network that reads 99.40 %, from nothing.
 #
 # **What you'll do**
 #
@@ -16,8 +16,9 @@
 # **What you'll need**: [step 3](step3_beside_others.ipynb), [how sure a number
 # is](../S6/part2_step3_how_sure.ipynb), and 25 minutes. The computer needs less than a minute.
 #
-# *Before this*: [step 3](step3_beside_others.ipynb), company. *After this*: [S10 step 1](../S10/step1_your_own_digits.ipynb),
-# digits of your own. The [map of the steps](../../README.md#the-map-of-the-steps) shows the whole way. In the cloud:
+# *Before this*: [step 3](step3_beside_others.ipynb), company. *After this*: [S10 step
+# 1](../S10/step1_your_own_digits.ipynb), digits of your own. The [map of the
+# steps](../../README.md#the-map-of-the-steps) shows the whole way. In the cloud:
 # [Colab](https://colab.research.google.com/github/) opens a notebook from your copy of the repository; the [notes on
 # it](../../docs/machines.md#on-colab) have the two lines that install the course there.
 
@@ -77,16 +78,16 @@ print("This page trains only its experiment; the race is recorded.")
 #
 # - **To the bit.** Reading the loss later and keeping memory change no arithmetic. One epoch either way ends with equal
 #   weights (`tests/experiments/test_bench.py`).
-# - **To rounding.** Layouts, our own loops and the fused step add up the same numbers in another order. Gradients agree to
-#   a thousandth or better, layer by layer (`tests/cpu_kernels`, `tests/training/test_acceleration.py`).
+# - **To rounding.** Layouts, our own loops and the fused step add up the same numbers in another order. Gradients agree
+#   to a thousandth or better, layer by layer (`tests/cpu_kernels`, `tests/training/test_acceleration.py`).
 # - **Within the spread over seeds.** bfloat16 rounds every factor, and our loops and a GPU draw other masks of dropout.
 #   Whether that matters, only full runs can say.
 #
 # ### Eight binary digits
 #
-# bfloat16 keeps 8 significant binary digits. Between 1 and 2 its numbers lie 2**-7 apart, between 0.5 and 1 half as far.
-# By hand: 1/3 lies between a quarter and a half, where they are 2**-9 apart. 1/3 is 170.67 of these steps, so it becomes 171 of
-# them, 0.333984375.
+# bfloat16 keeps 8 significant binary digits. Between 1 and 2 its numbers lie 2**-7 apart, between 0.5 and 1 half as
+# far. By hand: 1/3 lies between a quarter and a half, where they are 2**-9 apart. 1/3 is 170.67 of these steps, so it
+# becomes 171 of them, 0.333984375.
 
 # %%
 print(f"1/3 is {2**9 / 3:.2f} steps of 2**-9; 171 of them are {171 / 2**9}")
@@ -122,8 +123,8 @@ to_bfloat16 = exercises.check(to_bfloat16, (1 / 3,), (3.14159,), (1 - 0.0015,), 
 #
 # </details>
 #
-# **Predict first.** A weight of 1 takes 1,000 steps of 0.0015 downwards. In float32 it ends at -0.5. Where does it end if
-# it is kept in bfloat16 after every step?
+# **Predict first.** A weight of 1 takes 1,000 steps of 0.0015 downwards. In float32 it ends at -0.5. Where does it end
+# if it is kept in bfloat16 after every step?
 #
 # <details><summary>Answer</summary>
 #
@@ -166,9 +167,9 @@ for name in ("batch last", "bfloat16", "float32 on a GPU"):
     print(f"{name:<18}{told}: {'not told from float32' if found.low < 0 < found.high else 'another training'}")
 
 # %% [markdown]
-# At a rate that never falls, each epoch ends somewhere else. ([S8 step 1](../S8/step1_learning_rate.ipynb) cures that.) So
-# no interval here is narrower than a quarter of a point. None says that two ways differ, and none could show a difference
-# of a few images.
+# At a rate that never falls, each epoch ends somewhere else. ([S8 step 1](../S8/step1_learning_rate.ipynb) cures that.)
+# So no interval here is narrower than a quarter of a point. None says that two ways differ, and none could show a
+# difference of a few images.
 #
 # ## The race: what counts
 #
@@ -178,8 +179,8 @@ for name in ("batch last", "bfloat16", "float32 on a GPU"):
 # - The clock starts with the process and stops when it has ended. Imports, reading the digits, the one test and writing
 #   the weights are inside. Nothing that an earlier run learned or compiled is used.
 # - What counts is the last epoch, as a mean over seeds 1 to 10. No seed is left out.
-# - On the same machine, in the same call, block 3's recipe runs with the source's loop, until an epoch touches 99.40 % or
-#   its 14 epochs are over.
+# - On the same machine, in the same call, block 3's recipe runs with the source's loop, until an epoch touches 99.40 %
+#   or its 14 epochs are over.
 #
 # ### A network with small maps
 #
@@ -198,8 +199,8 @@ for step in ("S7/block3", "S9/time_to_accuracy"):
 # %% [markdown]
 # What do the small maps cost in accuracy?
 #
-# **Experiment.** The race's recipe, with its own network and with block 3's, on 1,500 images. By how many points is block
-# 3's network better or worse? Write your guess into `prediction`.
+# **Experiment.** The race's recipe, with its own network and with block 3's, on 1,500 images. By how many points is
+# block 3's network better or worse? Write your guess into `prediction`.
 
 # %% tags=["measured"]
 prediction = None  # your guess in points, such as 0.5; negative if you expect block 3's network to be worse
@@ -214,8 +215,8 @@ found = experiment(recipe, options, digits, device, "network=S7/block3", predict
 # A step of 128 images is some hundreds of calls into PyTorch, and each has its price, however little it computes. How
 # much is that? Time the same step with batches of several sizes. What is left at 0 images is the fixed price.
 #
-# **Yours: the fixed price** (medium, 5 minutes). Two batch sizes and the milliseconds of a step with each. Return the fixed
-# price of a step, and the price of each image, both in milliseconds.
+# **Yours: the fixed price** (medium, 5 minutes). Two batch sizes and the milliseconds of a step with each. Return the
+# fixed price of a step, and the price of each image, both in milliseconds.
 
 
 # %%
@@ -247,8 +248,8 @@ fixed_and_each = exercises.check(fixed_and_each, (100, 6.0, 200, 8.0), (32, 5.0,
 #
 # <details><summary>Answer</summary>
 #
-# No. The images are twice as many, the fixed price is paid once in both. So an epoch with batches of 256 is shorter. But
-# it has half as many steps to learn in.
+# No. The images are twice as many, the fixed price is paid once in both. So an epoch with batches of 256 is shorter.
+# But it has half as many steps to learn in.
 #
 # </details>
 
@@ -282,8 +283,8 @@ for phase, seconds in measured["start"].items():
 # ### The race
 #
 # Block 3's source had a rate that never falls. This recipe has one cycle of a high rate, weight decay on the kernels,
-# digits that are moved and scaled, and a moving average of the weights ([S8 step 1](../S8/step1_learning_rate.ipynb)). With
-# these, nine epochs do. `course.py time-to-accuracy` runs the race in about ten minutes; here is the recorded one.
+# digits that are moved and scaled, and a moving average of the weights ([S8 step 1](../S8/step1_learning_rate.ipynb)).
+# With these, nine epochs do. `course.py time-to-accuracy` runs the race in about ten minutes; here is the recorded one.
 
 # %%
 race = bench.load(time_to_accuracy.RECORDED)
@@ -294,8 +295,8 @@ best = max(100 * correct / 10_000 for correct in race["source"][0]["history"])
 print(f"the source's best epoch: {best:.2f} %")
 
 # %% [markdown]
-# The source's loop never touches 99.40 %, not even in its best epoch. So its whole training counts, and the ratio compares
-# a network that is there with one that is not.
+# The source's loop never touches 99.40 %, not even in its best epoch. So its whole training counts, and the ratio
+# compares a network that is there with one that is not.
 #
 # ## Result
 
@@ -313,15 +314,15 @@ print(f"single seeds below 99.40 %: {below} of {found['seeds']}, the lowest {fou
 # %% [markdown]
 # ## Analysis
 #
-# **How the recipe was chosen.** On training images: five sixths to train, one sixth to judge. But this was the third race. The
-# first had 12 epochs, and missed the bar of 12 times as too slow. Its ten seeds were above 99.40 % *on the test images*,
-# and that there was room for fewer epochs is a choice in which this had a part. The second race, with larger batches, was
-# broken off as too slow. All three are in the [log](../../sessions/S9/records/README.md).
+# **How the recipe was chosen.** On training images: five sixths to train, one sixth to judge. But this was the third
+# race. The first had 12 epochs, and missed the bar of 12 times as too slow. Its ten seeds were above 99.40 % *on the
+# test images*, and that there was room for fewer epochs is a choice in which this had a part. The second race, with
+# larger batches, was broken off as too slow. All three are in the [log](../../sessions/S9/records/README.md).
 #
 # **How sure it is.** The mean lies a hundredth of a point above its bar. Ten other seeds could lie below.
 #
-# **What carried.** Small maps, few epochs with a high rate, and whole batches. What is left of a step is to a large part
-# its fixed price. So fewer multiply-adds gain little now, and larger batches need more epochs.
+# **What carried.** Small maps, few epochs with a high rate, and whole batches. What is left of a step is to a large
+# part its fixed price. So fewer multiply-adds gain little now, and larger batches need more epochs.
 #
 # **What the next step asks.** Enough of MNIST's digits. [S10 step 1](../S10/step1_your_own_digits.ipynb) reads yours.
 
@@ -341,8 +342,8 @@ print(f"single seeds below 99.40 %: {below} of {found['seeds']}, the lowest {fou
 #
 # </details>
 #
-# **Question 2.** Of two ways to compute, the paired difference is -0.01 points, with a 95 % interval from -0.18 to +0.16.
-# What do you write?
+# **Question 2.** Of two ways to compute, the paired difference is -0.01 points, with a 95 % interval from -0.18 to
+# +0.16. What do you write?
 #
 # - **a** They are the same.
 # - **b** Not told apart; a difference of a tenth of a point would fit too.
@@ -354,8 +355,8 @@ print(f"single seeds below 99.40 %: {below} of {found['seeds']}, the lowest {fou
 #
 # </details>
 #
-# **Question 3.** A step has a fixed price of 6 milliseconds, and 4 more for its images. The network is made twice as cheap.
-# How long is a step now?
+# **Question 3.** A step has a fixed price of 6 milliseconds, and 4 more for its images. The network is made twice as
+# cheap. How long is a step now?
 #
 # - **a** 5 milliseconds
 # - **b** 8 milliseconds
@@ -371,7 +372,9 @@ print(f"single seeds below 99.40 %: {below} of {found['seeds']}, the lowest {fou
 # ## Recap
 #
 # 1. bfloat16 has 8 binary digits. A weight of 1 that is kept in it does not feel a step of 0.0015.
-# 2. Fast ways train the same to the bit, to rounding, or within the spread over seeds. No interval here tells two apart.
+# 2. Fast ways train the same to the bit, to rounding, or within the spread over seeds. No interval here tells two
+#    apart.
 # 3. A step has a fixed price, which fewer multiply-adds do not lower and larger batches pay less often.
-# 4. 99.41 %<!--time_to_accuracy mean--> over 10<!--time_to_accuracy seeds--> seeds in 25.5 seconds<!--time_to_accuracy seconds-->,
-#    12.8 times<!--time_to_accuracy ratio--> faster than the source: the third race, and its history is told.
+# 4. 99.41 %<!--time_to_accuracy mean--> over 10<!--time_to_accuracy seeds--> seeds in
+#    25.5 seconds<!--time_to_accuracy seconds-->, 12.8 times<!--time_to_accuracy ratio--> faster than the source: the
+#    third race, and its history is told.

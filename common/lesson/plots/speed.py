@@ -35,18 +35,20 @@ def roofline(flops: float, bandwidth: float, could: dict[str, float], does: dict
     roof; `does` has for what was measured the operations a byte and those that it reached in a second.
     """
     figure, axis = plt.subplots(figsize=(9, 4))
-    ends = (1, flops / bandwidth, 1_000)
+    ends = (0.5, flops / bandwidth, 1_000)
     axis.plot(ends, [min(flops, bandwidth * end) / 1e9 for end in ends], color="gray")
     side = {"textcoords": "offset points", "fontsize": "small"}
     for name, intensity in could.items():
         roof = min(flops, bandwidth * intensity) / 1e9
         axis.plot(intensity, roof, "o", color="#1f77b4")
-        axis.annotate(name, (intensity, roof), (-2, 6), rotation=28, **side)
+        slope = intensity < flops / bandwidth
+        place = {"xytext": (-6, 4), "ha": "right"} if slope else {"xytext": (-2, 6), "rotation": 28}
+        axis.annotate(name, (intensity, roof), **place, **side)
     for name, (intensity, reached) in does.items():
         axis.plot(intensity, reached / 1e9, "D", color="#d95f02")
         axis.annotate(name, (intensity, reached / 1e9), (9, 0), va="center", **side)
     axis.set(xscale="log", yscale="log", xlabel="operations for each byte that is moved", ylabel="GFLOP/s")
-    axis.set_ylim(top=5 * flops / 1e9)
+    axis.set_ylim(bottom=min(axis.get_ylim()[0], bandwidth / 2e9), top=5 * flops / 1e9)
     for one in (axis.xaxis, axis.yaxis):
         one.set_major_formatter(lambda value, _: f"{value:g}")
     return figure
