@@ -300,12 +300,12 @@ least_seconds = exercises.check(least_seconds, (6e11, 2e10, 3e11, 2e10), (1e10, 
 #
 # </details>
 #
-# **Predict first.** S5 has a 3x3 convolution from 128 to 256 channels, S7 block 3 a 1x1 convolution from 32 to 8. Which
-# of them waits for arithmetic, and which for memory?
+# **Predict first.** S5 has a 3x3 convolution from 128 to 256 channels. S7 block 3 begins with one from 1 to 32. Which of
+# them waits for arithmetic, and which for memory?
 #
 # <details><summary>Answer</summary>
 #
-# S5's does 1,152 multiply-adds for each number that it writes, and waits for arithmetic. S7's does 32, and waits for
+# S5's does 1,152 multiply-adds for each number that it writes, and waits for arithmetic. S7's does 9, and waits for
 # memory. There a faster matrix product is of no use.
 #
 # </details>

@@ -29,7 +29,7 @@
 # |---|---|---|
 # | each faster way, trained in full | not told from float32 | faster, and the same |
 # | parameters | under 8,000 | the course's budget |
-# | accuracy on the test images, mean of 10 seeds | at least 99.40 % | what [S7](../S7/README.md) asks for |
+# | accuracy on the test images, mean of 10 seeds | at least 99.40 % | what [S7](../../sessions/S7/README.md) asks for |
 # | from the start of a process to its end, mean of the same ten | at least 12 times faster than the source's recipe with the source's loop | half a minute in the place of a coffee |
 
 # %%
