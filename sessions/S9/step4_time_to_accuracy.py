@@ -55,6 +55,7 @@ recipe = Recipe(
 recipe, options = command_line(recipe, TRAIN)
 
 # %%
+import dataclasses
 import math
 from statistics import fmean
 
@@ -288,7 +289,8 @@ for phase, seconds in measured["start"].items():
 
 # %%
 race = bench.load(time_to_accuracy.RECORDED)
-print("this page's recipe is the race's:", overrides_between(recipe, time_to_accuracy.RECIPE) == "")
+raced = dataclasses.replace(time_to_accuracy.RECIPE, step=recipe.step)
+print("this page's recipe is the race's:", overrides_between(recipe, raced) == "")
 print(f"{race['threads']} threads, {race['machine']}, torch {race['torch']}\n")
 print(time_to_accuracy.text(race))
 best = max(100 * correct / 10_000 for correct in race["source"][0]["history"])
