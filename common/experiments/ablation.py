@@ -1,10 +1,20 @@
-"""An ablation of speed: from the sources' training to ours, one change a step, each timed against the one before."""
+"""An ablation of speed: from the sources' training to ours, one change a step, each timed against the one before.
+
+`course.py bench --ladder` measures S9 step 1's, RUNGS, and `--record` keeps it in RECORDED.
+"""
 
 import dataclasses
 import statistics
+import sys
 from dataclasses import dataclass
 
-from common.experiments.bench import TrainingVariant, measure, median, short
+from common.experiments import roofline
+from common.experiments.bench import BATCHES, TrainingVariant, measure, median, short
+from common.recipe import ROOT
+
+STEP = "S7/block3"  # whose network and recipe are timed
+RECORDED = ROOT / "sessions/S9/bench_ladder.json"
+TURNS = 4
 
 
 @dataclass(frozen=True)
@@ -28,13 +38,63 @@ def ablation_steps(changes: list[tuple[str, dict, bool]]) -> list[AblationStep]:
     return steps
 
 
-def measure_ablation(lesson: str, steps: list[AblationStep], repeats: int, batches: int) -> list[list[dict]]:
-    """`repeats` measurements of each step, with the network and the recipe of `lesson`, such as S7/block3.
+RUNGS = ablation_steps(
+    [
+        ("images decoded once", {"loader": "cached"}, True),
+        ("no DataLoader", {"loader": "no DataLoader"}, True),
+        ("the whole batch augmented at once", {"loader": "in memory"}, True),
+        ("loss and accuracy read once an epoch", {"read_each_batch": False}, True),
+        ("freed memory kept", {"keep_memory": True}, True),
+        ("channels last", {"channels_last": True}, False),
+        ("bfloat16", {"precision": "bfloat16"}, False),
+        ("compiled", {"compiled": True}, False),
+        ("batch last", {"chwn": True}, True),
+        ("fused optimizer step", {"fused_optimizer": True}, True),
+    ]
+)
 
-    The steps take turns, so that a slow minute of the machine hits them all.
+
+def compare(turns: int = TURNS, quick: bool = False) -> dict:
+    """RUNGS, each measured so many times, and the machine with its rates and what an epoch cannot do without.
+
+    The rungs take turns, so that a slow minute of the machine hits them all. A quick one has one turn of two batches,
+    in this process and without a compiler: it goes through the code, and its times mean nothing.
     """
-    turns = [[measure(lesson, step.variant, batches) for step in steps] for _ in range(repeats)]
-    return [list(column) for column in zip(*turns, strict=True)]
+    columns = [[] for _ in RUNGS]
+    for turn in range(1 if quick else turns):
+        for rung, runs in zip(RUNGS, columns, strict=True):
+            runs.append(_timed(rung.variant, quick))
+            if not quick:
+                said = f"turn {turn + 1}, {rung.name}: {short(runs[-1]['seconds'])} s an epoch"
+                print(f"{'measured':<11}{said}", file=sys.stderr)
+    rungs = [{"name": rung.name, "runs": runs} for rung, runs in zip(RUNGS, columns, strict=True)]
+    return {**roofline.machine(), "step": STEP, **roofline.least_work(STEP), "rungs": rungs}
+
+
+def _timed(variant: TrainingVariant, quick: bool) -> dict:
+    if not quick:
+        return measure(STEP, variant, BATCHES[STEP])
+    from common.experiments import variants
+
+    return variants.time_epoch(STEP, dataclasses.replace(variant, compiled=False), batches=2)
+
+
+def runs_of(result: dict) -> list[list[dict]]:
+    """The measurements of each of RUNGS, as `gains` and `ablation_table` take them."""
+    return [rung["runs"] for rung in result["rungs"]]
+
+
+def table(result: dict) -> str:
+    """The ladder as text, with the machine."""
+    machine = f"{result['threads']} threads, {result['machine']}, torch {result['torch']}"
+    return f"{ablation_table(RUNGS, runs_of(result))}\n{machine}"
+
+
+def figures(result: dict, name: str) -> dict[str, float]:
+    """Of one rung: median seconds, and how many times faster than the rung below and than the sources' loop."""
+    measured, index = runs_of(result), [rung.name for rung in RUNGS].index(name)
+    runs, (below, first) = measured[index], gains(RUNGS, measured)[index]
+    return {"seconds": median(runs), "below": statistics.median(below), "gain": statistics.median(first)}
 
 
 def gains(steps: list[AblationStep], measured: list[list[dict]]) -> list[tuple[list[float], list[float]]]:

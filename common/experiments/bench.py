@@ -94,6 +94,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="cpu (the default) or cuda")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "bench.json", help="default: runs/bench.json")
     parser.add_argument("--layers", action="store_true", help="PyTorch's layers against ours, on a CPU")
+    parser.add_argument("--ladder", action="store_true", help="one change after the other, from the sources' loop on")
+    parser.add_argument("--parts", action="store_true", help="layouts, loops, loaders, growth and the price of a call")
     parser.add_argument("--beside", action="store_true", help="measure the default alone and beside other programs")
     parser.add_argument("--course", action="store_true", help="how long the course takes with every lesson in full")
     parser.add_argument("--record", action="store_true", help="write it to sessions/S9 instead of --out")
@@ -102,10 +104,11 @@ def main(arguments: list[str] | None = None) -> None:
         raise UserError(f"--repeats must be at least 1, not {options.repeats}.")
     if options.layers and options.device == "cuda":
         raise UserError("--layers compares layers that train on a CPU; leave --device out.")
-    if options.beside or options.course:
-        from common.experiments import beside, course_time
+    if options.ladder or options.parts or options.beside or options.course:
+        from common.experiments import ablation, beside, course_time, parts
 
-        what = beside if options.beside else course_time
+        asked = {ablation: options.ladder, parts: options.parts, beside: options.beside, course_time: options.course}
+        what = next(module for module, is_asked in asked.items() if is_asked)
         result = what.compare()
         print(what.table(result))
         write_atomically(what.RECORDED if options.record else options.out, json.dumps(result, indent=1) + "\n")
@@ -172,6 +175,19 @@ def table(result: dict) -> str:
         f"copy {result['copy_bytes_per_second'] / 1e9:.0f} GB/s"
     )
     return "\n".join(lines)
+
+
+def load(path: Path) -> dict:
+    """One of the records above, or of the other modules' of this room."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def machine_line(result: dict) -> str:
+    """The machine of a measurement, as a line of a page's output."""
+    return (
+        f"{'machine':<11}{result['device']}, {result['threads']} thread{'s' * (result['threads'] > 1)}, float32, "
+        f"{result['machine']}, torch {result['torch']}, Python {result['python']}"
+    )
 
 
 def figures(result: dict, step: str, name: str) -> dict[str, float]:

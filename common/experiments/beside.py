@@ -88,11 +88,12 @@ def table(result: dict) -> str:
     """A block for each step: seconds an epoch, as a mean over the trainings, and how many times those alone."""
     lines = []
     for step, ways in result["steps"].items():
-        lines.append(f"{step + ', seconds an epoch':<46}" + "".join(f"{situation:>24}" for situation in SITUATIONS))
+        lines.append(f"{step + ', seconds an epoch':<34}" + "".join(f"{situation:>22}" for situation in SITUATIONS))
         alone = statistics.fmean(ways["spinning"]["alone"])
         for way, found in ways.items():
             means = [statistics.fmean(found[situation]) for situation in SITUATIONS]
-            lines.append(f"  {way:<44}" + "".join(f"{mean:>16.1f} ({mean / alone:>4.2f})" for mean in means))
+            cells = [f"{mean:.1f} ({mean / alone:.2f})" for mean in means]
+            lines.append(f"  {way:<32}" + "".join(f"{cell:>22}" for cell in cells))
     lines.append(f"{result['threads']} threads, {result['machine']}, torch {result['torch']}")
     return "\n".join(lines)
 

@@ -19,7 +19,7 @@
 # **What you'll need**: [S6 part 2, step 3](../S6/part2_step3_how_sure.ipynb) for the sign test, and about 45 minutes.
 # The computer needs about a minute. A pen and a phone are welcome, and not needed.
 #
-# *Before this*: [S9 step 1](../S9/step1_speed.ipynb). The [map of the steps](../../README.md#the-map-of-the-steps)
+# *Before this*: [S9 step 4](../S9/step4_time_to_accuracy.ipynb). The [map of the steps](../../README.md#the-map-of-the-steps)
 # shows the whole way. In the cloud: [Colab](https://colab.research.google.com/github/) opens a notebook from your copy
 # of the repository; the [notes on it](../../docs/machines.md#on-colab) have the two lines that install the course there.
 

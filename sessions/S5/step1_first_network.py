@@ -625,7 +625,8 @@ print("after eight steps the two agree to a hundredth of how far the weights hav
 # %% [markdown]
 # In long runs `train_epoch` does two more things. On a CPU it sends a batch through the network in **micro-batches** of
 # 64 images and adds up their gradients. That is the same sum, and it needs less memory at a time. And where a processor
-# has special units for it, it computes with numbers of 16 bits. [S9 step 1](../S9/step1_speed.ipynb) is about both.
+# has special units for it, it computes with numbers of 16 bits. S9 comes back to both, in [step 2](../S9/step2_loops.ipynb) and [step
+# 4](../S9/step4_time_to_accuracy.ipynb).
 #
 # ### Overfitting, on purpose
 #

@@ -13,9 +13,6 @@ import pytest
 from common.lesson.notebooks import is_own, lessons, read
 from common.recipe import ROOT
 
-NOT_YET = ("S9/step1_speed",)
-REBUILT = [step for step in lessons() if step not in NOT_YET]
-
 # Numbers of other people, which no cell of a page can print.
 SOURCES = {
     "S5/step1_first_network": {"99.21": "the source's accuracy on its training images"},
@@ -39,14 +36,14 @@ def code(step):
     return [cell.source for cell in cells(step) if cell.cell_type == "code"]
 
 
-@pytest.mark.parametrize("step", REBUILT)
+@pytest.mark.parametrize("step", lessons())
 def test_the_first_cell_of_code_has_the_switch(step):
     first = next(cell for cell in code(step))
     assert re.search(r'^TRAIN = "recorded"  # .+', first, re.MULTILINE)
     assert any("command_line(recipe, TRAIN)" in cell for cell in code(step))
 
 
-@pytest.mark.parametrize("step", REBUILT)
+@pytest.mark.parametrize("step", lessons())
 def test_there_is_something_to_predict_to_write_and_to_try(step):
     """A page without digits has an experiment of its own, a cell with that tag, in place of the course's."""
     text, source = "\n".join(prose(step)), "\n".join(code(step))
@@ -56,7 +53,7 @@ def test_there_is_something_to_predict_to_write_and_to_try(step):
     assert "experiment(" in source or any(re.search(r"^prediction = None  #", cell, re.MULTILINE) for cell in own)
 
 
-@pytest.mark.parametrize("step", REBUILT)
+@pytest.mark.parametrize("step", lessons())
 def test_the_quiz_has_three_or_four_questions_with_folded_answers(step):
     quiz = "\n\n".join(prose(step)).partition("## Quiz")[2].partition("\n## ")[0]
     questions = re.findall(r"^\*\*Question \d+\.\*\* ", quiz, re.MULTILINE)
@@ -68,7 +65,7 @@ def test_the_quiz_has_three_or_four_questions_with_folded_answers(step):
         assert re.findall(r"^- \*\*(\w)\*\* ", part, re.MULTILINE) in (list("abc"), list("abcd"))
 
 
-@pytest.mark.parametrize("step", REBUILT)
+@pytest.mark.parametrize("step", lessons())
 def test_every_fold_is_closed_and_every_solution_belongs_to_a_check_and_has_a_hint(step):
     text = "\n\n".join(prose(step))
     assert text.count("<details>") == text.count("</details>")
@@ -83,7 +80,7 @@ def checked(source):
     return re.findall(r"exercises\.check\((\w+)", source)
 
 
-@pytest.mark.parametrize("step", REBUILT)
+@pytest.mark.parametrize("step", lessons())
 def test_the_stored_page_reports_every_stub_as_open(step):
     notebook = read(lessons()[step].with_suffix(".ipynb"))
     for cell in notebook.cells:
@@ -92,7 +89,7 @@ def test_the_stored_page_reports_every_stub_as_open(step):
             assert re.findall(r"(?m)^open {7}(\w+):", said) == checked(cell.source)
 
 
-@pytest.mark.parametrize("step", REBUILT)
+@pytest.mark.parametrize("step", lessons())
 def test_every_stub_that_holds_its_solution_is_right(step, tmp_path, request):
     """The whole page is run so, as a script: what comes after an exercise goes on with the reader's own function."""
     if not request.config.getoption("--faults-full"):
@@ -134,7 +131,7 @@ def shown(step):
     return {number.rstrip(",").replace(",", "") for number in found}
 
 
-@pytest.mark.parametrize("step", REBUILT)
+@pytest.mark.parametrize("step", lessons())
 def test_every_number_in_the_text_is_one_that_the_page_shows(step):
     """Those with a decimal point, and whole ones of 100 or more; a number of a record names it in a comment instead."""
     known = shown(step) | set(SOURCES.get(step, {}))

@@ -18,9 +18,9 @@ import sources  # noqa: E402
 
 # In bold in a lesson, in small letters, and yet no term: what is stressed, and the names of a list's items.
 STRESSED = {
-    *("missed by design", "the target of the block", "no biases", "nothing else running", "valley", "resident"),
+    *("missed by design", "the target of the block", "no biases", "valley"),
     *("the last epoch", "the best epoch", "the first epoch with 99.40 %", "the result is the last epoch"),
-    *("sources", "unread", "default", "fused", "compiled", "arithmetic", "calls", "vectors", "block of sums"),
+    *("arithmetic", "calls", "vectors", "block of sums"),
     *("standard deviation over seeds",),
 }
 

@@ -16,6 +16,7 @@ from common.lesson.plots.regularisation import kernel_steps, masked_maps
 from common.lesson.plots.robustness import accuracy_curves, reliability
 from common.lesson.plots.reading import preparation
 from common.lesson.plots.separable import kernel_tables, slopes, split_convolution
+from common.lesson.plots.speed import asking, growth, memory_orders, price_of_a_step, roofline
 from common.lesson.plots.studies import cost_fit, frontier, ladder, schedules, speedups
 from common.lesson.plots.teaching import softened
 from common.lesson.plots.writers import against, rows_of_digits, spoilt
@@ -23,6 +24,7 @@ from common.lesson.plots.writers import against, rows_of_digits, spoilt
 __all__ = [
     "accuracy_curves",
     "against",
+    "asking",
     "ceilings",
     "class_maps",
     "confusion",
@@ -34,6 +36,7 @@ __all__ = [
     "forest",
     "frontier",
     "grid",
+    "growth",
     "heatmaps",
     "histograms",
     "intervals",
@@ -44,6 +47,7 @@ __all__ = [
     "many_tests",
     "maps",
     "masked_maps",
+    "memory_orders",
     "mistakes",
     "network",
     "neurons",
@@ -53,10 +57,12 @@ __all__ = [
     "pictures",
     "plt",
     "preparation",
+    "price_of_a_step",
     "probabilities",
     "raw_and_averaged",
     "receptive_fields",
     "reliability",
+    "roofline",
     "rows_of_digits",
     "schedules",
     "shared_squares",

@@ -12,23 +12,23 @@ from matplotlib.transforms import Bbox
 from common.lesson.plots.style import plt
 
 
-def ladder(names: list[str], seconds: list[list[float]], limit: float) -> Figure:
+def ladder(names: list[str], seconds: list[list[float]], limit: float | None = None) -> Figure:
     """An ablation ladder of speed: a bar for each rung, the median of its seconds an epoch.
 
-    The gray line on a bar goes from minimum to maximum. The dotted line is the roofline limit of the machine, in
-    seconds.
+    The gray line on a bar goes from minimum to maximum. A dotted line is the roofline limit of the machine, in seconds.
     """
     middle = [float(np.median(values)) for values in seconds]
     spread = [[m - min(values) for m, values in zip(middle, seconds, strict=True)]]
     spread += [[max(values) - m for m, values in zip(middle, seconds, strict=True)]]
     figure, axis = plt.subplots(figsize=(9, 0.45 * len(names) + 1))
     axis.barh(names, middle, xerr=spread, color="#1f77b4", ecolor="gray")
-    axis.axvline(limit, color="gray", linestyle=":", label=f"least possible here: {limit:.1f} s")
+    if limit is not None:
+        axis.axvline(limit, color="gray", linestyle=":", label=f"roofline limit: {limit:.1f} s")
+        axis.legend(loc="lower right")
     for row, value in enumerate(middle):
         axis.annotate(f" {value:.1f}", (max(seconds[row]), row), va="center")
     axis.set(xlabel="seconds an epoch of 60,000 images", xlim=(0, 1.15 * max(map(max, seconds))))
     axis.invert_yaxis()
-    axis.legend(loc="lower right")
     return figure
 
 
