@@ -287,9 +287,8 @@ for processes, steps in measured["together"].items():
         )
 
 # %% [markdown]
-# With two processes the model is a little too hopeful: two cores share the way to the memory, and the slower one sets the
-# pace. Three processes on two cores are another matter. They have to take turns, and a process that waits for its turn keeps the
-# others waiting for its message. The model knows nothing of that. Give each process a core of its own.
+# The model is a little too hopeful: two cores share the way to the memory, and the slower process sets the pace. Three
+# processes on two cores have to take turns, so a third one gains next to nothing. Give each process a core of its own.
 #
 # ## Is it worth it here?
 
@@ -313,9 +312,10 @@ for kind, rows in ways.items():
         print(f"{kind:<22}{name:<26}{1e3 * seconds:>6.1f} ms a step of 64 images {gain:>5.1f} times")
 
 # %% [markdown]
-# Two processes do gain. But two *threads* of one process gain more, for they need no copy of the network and no all-reduce. And
-# the course's own loops in one process leave all of it behind. So on one machine this network should not be trained so. One
-# good process first; more of them when there are more machines.
+# With PyTorch's layers two processes gain. But two *threads* of one process gain more, for they need no all-reduce and
+# wait for each other in small steps. With the course's own loops the computing is so short that two processes gain next to
+# nothing. So on one machine this network should not be trained by several processes. Make one process fast first, and
+# take more of them when there are more machines.
 #
 # ### Try it on your own machine
 #
@@ -423,7 +423,7 @@ for text, value, met in (
 # - **The mathematics of it is exact, the layers may not be.** Means of means are means. BatchNorm sees only its share.
 # - **A small network has a small all-reduce, and a short step.** Its latency is what counts. With few images for each process, the
 #   price of a step is.
-# - **One process was not used up.** Threads and better loops gained more than a second process. First make one fast.
+# - **One process was not used up.** Threads and better loops gain more than a second process. First make one fast.
 # - **A model of four numbers goes far.** It predicts what it has not seen, as long as its assumptions hold: a core for each process.
 # - **What is not measured here:** two real machines with a network between them. Its latency and bandwidth can be put into the
 #   model.
