@@ -11,7 +11,7 @@
 # 2. Train the widest and the narrowest for a minute, and compare with your guess.
 # 3. Look at three ways to get more out of the same parameters. One of them fails, and you find the cause without
 #    training.
-# 4. Hold the recorded seeds of four sizes against their bars.
+# 4. Hold the recorded seeds of seven sizes against their bars.
 # 5. Put every network of the course on one picture, and ask of each published point what it is.
 #
 # **What you'll learn**: how parameters grow with width, weight sharing, learned and overlapping pools, a log-log plot,
@@ -362,9 +362,15 @@ for name, bound, most in zip(SIZES, (99.40, 99.40, 99.00, 99.00), (4_500, 4_500,
     print(records.bars(name, {"seeds": 5, "mean": bound}))
 
 # %%
-print("S8/frontier_3716")
-print(records.recorded("S8/frontier_3716", ()))
-print(records.bars("S8/frontier_3716", {"seeds": 10, "mean": 99.55}))
+HARDER = {  # bars that were set later, against the best published numbers
+    "S8/frontier_3716": {"seeds": 10, "mean": 99.55},
+    "S8/frontier_693": {"seeds": 10, "mean": 99.05, "minimum": 98.95},
+    "S8/frontier_559": {"seeds": 10, "mean": 98.60},
+}
+for name, bars in HARDER.items():
+    print(name)
+    print(records.recorded(name, ()))
+    print(records.bars(name, bars))
 
 # %% [markdown]
 # ### The frontier
@@ -461,6 +467,13 @@ plots.show(plots.mistakes(digits.test_images, digits.test_labels, log_probabilit
 # 99.45 %<!--S8/frontier_3716 mean--> in the mean over 10<!--S8/frontier_3716 seeds--> seeds, with a 95 % interval from
 # 99.43 %<!--S8/frontier_3716 low--> to 99.47 %<!--S8/frontier_3716 high-->. Its best epoch of its best seed, which is how
 # others often report, stands in the table.
+#
+# With 693 parameters the bar was 99.05 %, and no seed below 98.95 %. They read
+# 98.32 %<!--S8/frontier_693 mean-->, the lowest seed 98.09 %<!--S8/frontier_693 minimum-->. With 559 it was 98.60 %, and they read
+# 97.64 %<!--S8/frontier_559 mean-->. The seeds of so small a network lie far apart: four channels in the first layer leave
+# little to choose from, and an unlucky start stays unlucky. The log above has what was tried: a higher rate, no changes of
+# the images, and layers that are used twice. All read about 98.5 % of the validation images after 15 epochs, and two runs
+# of 60 epochs read 98.6 %.
 #
 # **What is not shown.** The widths were not searched: there is one row of widths for each size.
 #
