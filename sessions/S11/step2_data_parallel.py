@@ -264,7 +264,8 @@ print(f"a message {1e3 * cost.latency:.2f} ms, bandwidth {cost.bandwidth / 1e9:.
 plots.show(plots.cost_fit(measured, cost), options.out, "cost")
 
 # %% [markdown]
-# The dots are measured, the lines are the model's. Now for what the fit has not seen: steps of two processes.
+# The dots are measured, the lines are the model's. The all-reduce of 4 kB takes longer than the model has it: four
+# numbers do not see everything. Now for what the fit has not seen: steps of two processes.
 #
 # **Predict first.** Two processes on two cores, a batch of 64 images, 32 for each. How many times faster than one process with
 # one thread?
@@ -313,9 +314,10 @@ for kind, rows in ways.items():
 
 # %% [markdown]
 # With PyTorch's layers two processes gain. But two *threads* of one process gain more, for they need no all-reduce and
-# wait for each other in small steps. With the course's own loops the computing is so short that two processes gain next to
-# nothing. So on one machine this network should not be trained by several processes. Make one process fast first, and
-# take more of them when there are more machines.
+# wait for each other in small steps. (Why two threads are more than twice as fast, we have not found out.) With the
+# course's own loops the computing is so short that two processes gain next to nothing. So on one machine this network
+# should not be trained by several processes. Make one process fast first, and take more of them when there are more
+# machines.
 #
 # ### Try it on your own machine
 #
