@@ -477,7 +477,7 @@ def test_the_kernels_are_the_networks_weights(visit):
     """Their colours, read from the canvas: red above blue where a weight is above zero, the other way round below."""
     page = visit()
     page.locator(".layer[data-index='0'] summary").click()
-    page.wait_for_function("() => document.querySelector('.layer details canvas').width > 100")
+    page.wait_for_function("() => (document.querySelector('.layer details canvas').width + 1) % 21 === 0")  # new: 300
     signs = page.evaluate(
         """() => {
             const canvas = document.querySelector(".layer details canvas");
