@@ -239,7 +239,7 @@ def two_nodes():
             found.stop()
 
 
-ASKED = ("--limit=96", "--epochs=24", "--protocol=both")
+ASKED = ("--limit=96", "--epochs=120", "--protocol=both")
 SEEDS = 12
 ASKING = f"""
 import pathlib, sys
