@@ -155,6 +155,7 @@ def _worker(options: argparse.Namespace) -> None:
         )
     if group.rank == 0:
         write_atomically(options.out, json.dumps(found).encode())
+    together()  # none leaves while another still measures
 
 
 def _by_all_cores(step: str, repeats: int, threads: int) -> dict:

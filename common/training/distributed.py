@@ -13,6 +13,7 @@ import atexit
 import contextlib
 import copy
 import datetime
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -61,7 +62,7 @@ class Group:
             with self.together():
                 dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=LONGEST_WAIT)
             sys.excepthook = told_by  # torch's own, which it has put there, would swallow the sentences
-            atexit.register(dist.destroy_process_group)
+            atexit.register(_leave)
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
@@ -138,6 +139,12 @@ class Group:
         if self.device.type == "cuda":
             return f"{line}; BatchNorm normalises by the whole batch"
         return f"{line}; BatchNorm normalises each share by itself"
+
+
+def _leave() -> None:
+    """End gloo's threads while Python still runs: one that wakes up later would abort the process."""
+    gc.collect()  # DDP is part of a cycle, and holds them
+    dist.destroy_process_group()
 
 
 def has_batchnorm(model: nn.Module) -> bool:
