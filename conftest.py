@@ -51,6 +51,12 @@ def _notebooks():
     return notebooks
 
 
+def pytest_runtest_setup(item):
+    """Leave the slowest cases to `course.py faults`."""
+    if item.get_closest_marker("in_full") and not item.config.getoption("--faults-full"):
+        pytest.skip("needs --faults-full")
+
+
 def pytest_collectstart(collector):
     """Have nbval count PNG figures too; nbval.ini keeps their pixels out of the comparison."""
     if isinstance(collector, IPyNbFile):

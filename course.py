@@ -49,7 +49,7 @@ PROGRAMS = {
     "bench": ["-m", "common.experiments.bench"],
     "time-to-accuracy": ["-m", "common.experiments.time_to_accuracy"],
     "study": ["-m", "common.experiments.study"],
-    "faults": ["-m", "pytest", "tests/faults", "--faults-full"],
+    "faults": ["-m", "pytest", "tests/faults", "tests/training/test_distributed.py", "--faults-full"],
     "machines": ["tests/machines.py"],
     "report": ["-m", "common.experiments.quotes"],
     "site": ["site/build.py"],
@@ -64,7 +64,7 @@ MOVED = {  # steps that had another name once
 IMPORTING_MUCH = ("lab", "notebooks", "read", "report", "site", "study")
 TO_PYTEST = {
     "test": "Checks everything with ruff and with `pytest --nbval`.",
-    "faults": "Kills, starves and misleads the course in full, with `pytest tests/faults --faults-full`.",
+    "faults": "Kills, starves and misleads the course in full, with `pytest --faults-full`.",
 }
 
 

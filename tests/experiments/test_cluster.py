@@ -293,9 +293,18 @@ def test_twelve_seeds_on_a_slurm_that_loses_a_node_its_controller_and_a_job(tmp_
     asking = ask()
     two_nodes.wait(lambda: two_nodes.states()["two"] == "down*", "no job is left on node two", 90)
     two_nodes.start_node("two")
-    two_nodes.wait(one_that_trains, "another seed trains", 120)
-    late = one_that_trains()
-    two_nodes.ask("scancel", "--signal=USR2", f"1_{late - 1}")  # it hears that its time is up
+    told = []
+
+    def time_is_up() -> bool:
+        """Tell one seed so that its time is up; Slurm refuses where the job has just ended, and `wait` tries again."""
+        late = one_that_trains()
+        if late:
+            two_nodes.ask("scancel", "--signal=USR2", f"1_{late - 1}")
+            told.append(late)
+        return bool(told)
+
+    two_nodes.wait(time_is_up, "another seed trains and hears that its time is up", 120)
+    (late,) = told
     assert asking.wait(timeout=240) == 0, (tmp_path / "said").read_text()
 
     told, seeds = (tmp_path / "said").read_text(), list(range(1, SEEDS + 1))

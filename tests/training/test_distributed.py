@@ -25,6 +25,7 @@ from common.training import distributed, loops
 from common.training.metrics import Metrics
 
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows has neither fork nor these signals")
+in_full = pytest.mark.in_full
 LESSON, TORCHRUN = str(faulty.LESSON), ("-m", "torch.distributed.run")
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "COURSE_DATA": "builtin", "TORCH_CPP_LOG_LEVEL": "ERROR"}
 SHORT = ("--limit=96", "--epochs=3")
@@ -80,7 +81,7 @@ def two(tmp_path_factory):
 
 
 @posix
-@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("count", [2, pytest.param(3, marks=in_full)])
 def test_gradients_of_shares_are_those_of_the_batch(tmp_path, count):
     """By torchrun: whole batches, shares of unequal size, and a batch with fewer images than three processes."""
     ended(
@@ -171,6 +172,7 @@ def test_two_processes_speak_once_and_leave_one_set_of_files(two):
 
 
 @posix
+@in_full
 def test_two_nodes_that_meet_on_the_loopback_train_as_two_processes_of_one(tmp_path, two):
     with socket.socket() as free:
         free.bind(("localhost", 0))
@@ -190,7 +192,7 @@ def test_two_nodes_that_meet_on_the_loopback_train_as_two_processes_of_one(tmp_p
     ("number", "rank", "code", "sentence"),
     [
         (signal.SIGKILL, 0, 137, "A process of this training was ended, and all others with it; the same command with"),
-        (signal.SIGINT, None, 130, "Interrupted after "),
+        pytest.param(signal.SIGINT, None, 130, "Interrupted after ", marks=in_full),
     ],
 )
 def test_all_end_with_one_sentence_and_go_on_to_the_same_bits(tmp_path, two, number, rank, code, sentence):
