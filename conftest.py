@@ -51,12 +51,6 @@ def _notebooks():
     return notebooks
 
 
-def pytest_runtest_setup(item):
-    """Leave the slowest cases to `course.py faults`."""
-    if item.get_closest_marker("in_full") and not item.config.getoption("--faults-full"):
-        pytest.skip("needs --faults-full")
-
-
 def pytest_collectstart(collector):
     """Have nbval count PNG figures too; nbval.ini keeps their pixels out of the comparison."""
     if isinstance(collector, IPyNbFile):
@@ -107,7 +101,12 @@ def without_numbers(text: str) -> str:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item):
-    """Show the course's variables to the notebooks' kernels, which start here, and not to the other tests."""
+    """Show the course's variables to the notebooks' kernels, which start here, and not to the other tests.
+
+    The slowest cases are left to `course.py faults`.
+    """
+    if item.get_closest_marker("in_full") and not item.config.getoption("--faults-full"):
+        pytest.skip("needs --faults-full")
     if not isinstance(item, IPyNbCell):
         return (yield)
     environment = kernel_environment("full" if item.config.getoption("--full") else "quick")
