@@ -1,0 +1,62 @@
+"""One look beside nine: what is counted, what is recorded, and what is left to train."""
+
+import json
+
+import pytest
+import torch
+
+from common import models
+from common.experiments import looks
+from common.models.test_time_augmentation import predict_with_tta
+
+
+@pytest.fixture
+def record(tmp_path, monkeypatch):
+    monkeypatch.setattr(looks, "RECORD", tmp_path / "looks.json")
+    return tmp_path / "looks.json"
+
+
+def run(seed: int, one: int) -> dict:
+    return {"seed": seed, "one": one, "nine": one + 1, "mended": 2, "broken": 1, "total": 100}
+
+
+def test_the_counts_are_those_of_the_nine_looks_and_of_the_first():
+    torch.manual_seed(1)
+    network = models.build(looks.NETWORK).eval()
+    images = torch.randint(0, 256, (40, 28, 28), dtype=torch.uint8)
+    with torch.no_grad():
+        from common.data import normalise
+
+        one = network(normalise(images)).argmax(dim=1)
+        nine = predict_with_tta(network, normalise(images)).argmax(dim=1)
+    labels = torch.where(torch.arange(40) % 3 > 0, one, nine)
+    found = looks.counts(network.layers, images, labels)
+    assert found["one"] == int((one == labels).sum()) and found["nine"] == int((nine == labels).sum())
+    assert found["one"] + found["mended"] - found["broken"] == found["nine"] and found["total"] == 40
+    assert found["mended"] + found["broken"] > 0  # else the test would hold nothing
+
+
+def test_a_run_is_added_in_the_order_of_the_seeds_and_replaces_its_own(record):
+    for seed, one in ((2, 90), (1, 80), (2, 95)):
+        looks.keep("with a teacher", run(seed, one))
+    assert looks.accuracies("with a teacher", "one") == {1: 80.0, 2: 95.0}
+    assert json.loads(record.read_text())["without a teacher"] == []
+
+
+def test_only_missing_seeds_are_trained(record, monkeypatch):
+    looks.keep("with a teacher", run(1, 90))
+    asked = []
+    monkeypatch.setattr(looks, "train", lambda how, seed, threads: asked.append((how, seed)))
+    monkeypatch.setattr("sys.argv", ["looks", "--seeds", "2", "--jobs", "1"])
+    looks.main()
+    assert asked == [("without a teacher", 1), ("without a teacher", 2), ("with a teacher", 2)]
+
+
+def test_the_record_holds_the_same_seeds_both_ways_and_its_counts_agree():
+    ways = looks.recorded()
+    seeds = [[one["seed"] for one in runs] for runs in ways.values()]
+    assert seeds[0] == seeds[1] == list(range(1, 11))
+    for runs in ways.values():
+        for one in runs:
+            assert one["one"] + one["mended"] - one["broken"] == one["nine"]
+            assert abs(one["one"] - one["one look by epoch"][-1]) <= 1  # BatchNorm in the kernels rounds otherwise
