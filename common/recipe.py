@@ -15,7 +15,7 @@ from common.system.errors import UserError
 from common.system.streams import in_notebook, ipython
 
 ROOT = Path(__file__).resolve().parent.parent
-QUICK_TRAINING_IMAGES = 512
+QUICK_TRAINING_IMAGES = 128
 TRAIN = ("full", "quick", "recorded")
 LARGEST_SEED = 2**32 - 1  # of a larger one, PyTorch's generator on a CPU takes the lower 32 bits
 

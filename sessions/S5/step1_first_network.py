@@ -602,7 +602,9 @@ def train_by_hand(model, batches, velocities, lr, momentum) -> training.Metrics:
 # </details>
 
 # %% tags=["measured"]
-few_batches = list(data.classic_loader(digits.train_images[:256], digits.train_labels[:256], 32, shuffle=True, seed=1))
+count = 64 if options.quick else 256
+few = digits.train_images[:count], digits.train_labels[:count]
+few_batches = list(data.classic_loader(*few, 32, shuffle=True, seed=1))
 ours, theirs = copy.deepcopy(model), copy.deepcopy(model)
 velocities = [torch.zeros_like(weights) for weights in ours.parameters()]
 by_hand = train_by_hand(ours, few_batches, velocities, recipe.lr, recipe.momentum)
@@ -620,7 +622,7 @@ def farthest(one, other) -> float:
 
 
 same = farthest(ours, theirs) < farthest(ours, model) / 100
-print("after eight steps the two agree to a hundredth of how far the weights have moved:", same)
+print(f"after {len(few_batches)} steps the two agree to a hundredth of how far the weights have moved:", same)
 
 # %% [markdown]
 # In long runs `train_epoch` does two more things. On a CPU it sends a batch through the network in **micro-batches** of
@@ -642,16 +644,16 @@ print("after eight steps the two agree to a hundredth of how far the weights hav
 # </details>
 
 # %% tags=["measured"]
-few_held_out = data.classic_loader(digits.test_images[:256], digits.test_labels[:256], 256)
+few_held_out = data.classic_loader(digits.test_images[:count], digits.test_labels[:count], count)
 few_history = [{"epoch": 1, **by_hand.row("train"), **training.evaluate(ours, few_held_out).row("test")}]
 for number in range(2, 21):
     lr = recipe.lr if number <= 15 else recipe.lr / 10
     seen = train_by_hand(ours, few_batches, velocities, lr, recipe.momentum)
     few_history.append({"epoch": number, **seen.row("train"), **training.evaluate(ours, few_held_out).row("test")})
-print("epoch   training loss   wrong of 256   held-out loss   wrong of 256")
+print(f"epoch   training loss   wrong of {count}   held-out loss   wrong of {count}")
 for row in few_history:
     if row["epoch"] in (1, 5, 10, 13, 15, 20):
-        columns = [(row[f"{part}_loss"], 256 - row[f"{part}_correct"]) for part in ("train", "test")]
+        columns = [(row[f"{part}_loss"], count - row[f"{part}_correct"]) for part in ("train", "test")]
         print(f"{row['epoch']:5d}" + "".join(f"{loss:16.4f}{wrong:15d}" for loss, wrong in columns))
 
 # %%

@@ -16,7 +16,7 @@ import pytest
 from common import records
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has neither fork nor these signals")
-SMALL = ("--limit=96", "--epochs=4")  # the study's lessons
+SMALL = ("--limit=64", "--epochs=2")  # the study's lessons
 
 
 def timed(target, *arguments) -> float:

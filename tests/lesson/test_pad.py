@@ -113,6 +113,8 @@ def page(tmp_path_factory):
             page = context.new_page()
             page.goto(f"http://127.0.0.1:{port}/lab/tree/pad.ipynb?token={token}")
             page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=90_000)
+            with contextlib.suppress(playwright.TimeoutError):
+                page.locator("#jp-main-statusbar", has_text="| Idle").wait_for(timeout=30_000)
             for _ in range(5):  # the kernel may still be starting, and then the cell is not run
                 page.locator(".jp-Notebook .cm-content").first.click()
                 page.keyboard.press("Control+Enter")

@@ -432,6 +432,7 @@ def test_an_absent_device_gets_one_sentence():
     assert loops.choose_device("cpu").type == "cpu"
 
 
+@pytest.mark.in_full  # a quarter of a minute; the small lesson of tests/faults is killed each time
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 def test_a_killed_script_resumed_writes_the_same_weights(tmp_path, monkeypatch):
     """The lesson's own script: killed in the middle of training, resumed, against undisturbed, by its files."""
