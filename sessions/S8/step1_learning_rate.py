@@ -238,8 +238,8 @@ plots.show(plots.spreads(spreads), options.out, "spreads")
 
 # %% [markdown]
 # White is a deviation of 1, black is 0: all channels are dead. Without BatchNorm the peak kills the last block, and the
-# network guesses (9.70 %). With BatchNorm the values grow only in front of it. The next block gets a deviation near 1, as
-# before. So here BatchNorm carries the high rate, in this one run of each.
+# network guesses (9.70 %). With BatchNorm the values grow only in front of it. The next block gets a deviation near 1,
+# as before. So here BatchNorm carries the high rate, in this one run of each.
 #
 # ### Measured: the one-cycle rate
 #
