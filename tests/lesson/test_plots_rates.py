@@ -1,5 +1,7 @@
 """The figures of S8 steps 1 and 2: each number where it belongs, and one form in every run."""
 
+import math
+
 import torch
 
 from common.lesson import plots
@@ -25,6 +27,24 @@ def test_the_weights_and_their_average_have_a_panel_for_each_run():
     assert [axis.get_title() for axis in figure.axes] == ["one", "other"]
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["90"]
     assert [list(line.get_ydata()) for line in figure.axes[0].get_lines()] == [[10, 9], [8, 7]]  # errors
+    plots.plt.close(figure)
+
+
+def test_spreads_have_a_panel_for_each_training_a_row_for_each_block_and_a_column_for_each_step():
+    one = [torch.tensor([[1.0, 3.0], [4.0, 4.0], [0.5, 0.5]]), torch.tensor([[1.0], [0.0], [math.nan]])]
+    figure = plots.spreads({"one": one, "other": [torch.ones(4, 2)]})
+    first, other, bar = figure.axes
+    assert [axis.get_title() for axis in (first, other)] == ["one", "other"]
+    image = first.images[0]
+    assert image.get_array().filled(-1).tolist() == [[2, 4, 0.5], [1, 0, -1]]  # means over the channels
+    assert image.get_extent() == [0.5, 3.5, 2.5, 0.5]  # the first step and block are 1, and the first block is on top
+    colors = image.to_rgba(image.get_array())[..., :3]
+    black = [[bool((color == 0).all()) for color in row] for row in colors]
+    assert black == [[False, False, False], [False, True, True]]
+    assert colors[1, 0].min() > 0.95  # a deviation of 1 is white
+    assert colors[0, 1, 0] > colors[0, 1, 2] and colors[0, 2, 0] < colors[0, 2, 2]  # more is red, less is blue
+    assert other.images[0].get_array().shape == (1, 4)
+    assert "1/32" in [label.get_text() for label in bar.get_yticklabels()]
     plots.plt.close(figure)
 
 

@@ -11,7 +11,7 @@ from common.lesson.plots.images import confusion, grid, mistakes, percent, pictu
 from common.lesson.plots.maps import feature_maps, heatmaps, kernels, maps
 from common.lesson.plots.networks import network, neurons, receptive_fields
 from common.lesson.plots.pooling import class_maps, intervals, many_tests, shift_maps
-from common.lesson.plots.rates import effective_rates, raw_and_averaged, swings
+from common.lesson.plots.rates import effective_rates, raw_and_averaged, spreads, swings
 from common.lesson.plots.regularisation import kernel_steps, masked_maps
 from common.lesson.plots.robustness import accuracy_curves, reliability
 from common.lesson.plots.reading import preparation
@@ -73,6 +73,7 @@ __all__ = [
     "split_convolution",
     "softened",
     "spoilt",
+    "spreads",
     "swings",
     "valley",
     "votes",

@@ -1,8 +1,10 @@
-"""Figures of S8 step 1: the learning rate over a run, ways down a valley, averaged weights, and gains."""
+"""Figures of S8 step 1: the learning rate over a run, spreads in a network, ways down a valley, averaged weights."""
 
 import numpy as np
 from matplotlib import ticker
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from common.lesson.plots.style import plt
 
@@ -66,4 +68,25 @@ def raw_and_averaged(panels: dict[str, tuple[list[int], list[float], list[float]
     axes[0, 0].invert_yaxis()
     axes[0, 0].set_ylabel(ylabel)
     axes[0, -1].legend(loc="lower right")
+    return figure
+
+
+def spreads(panels: dict[str, list[Tensor]]) -> Figure:
+    """A panel for each training: how far the values of each block spread, step by step.
+
+    `panels` has for each name, block by block, the standard deviations of the channels [steps, channels]. A colour is
+    the mean over the channels: white is 1, red more, blue less. Black is 0, or no number. All panels share one scale,
+    from 1/32 to 32.
+    """
+    figure, axes = plt.subplots(1, len(panels), figsize=(3 * len(panels), 2.7), sharey=True, squeeze=False)
+    colors, scale = plt.get_cmap("RdBu_r").with_extremes(bad="black"), LogNorm(1 / 32, 32)
+    for axis, (name, blocks) in zip(axes[0], panels.items(), strict=True):
+        means = np.ma.masked_invalid([block.float().mean(dim=1).tolist() for block in blocks])
+        reach = (0.5, means.shape[1] + 0.5, len(blocks) + 0.5, 0.5)
+        drawn = axis.imshow(means, cmap=colors, norm=scale, extent=reach, aspect="auto", interpolation="nearest")
+        axis.set(title=name, xlabel="step", yticks=range(1, len(blocks) + 1))
+    axes[0, 0].set_ylabel("block")
+    bar = figure.colorbar(drawn, ax=axes, label="standard deviation (black: 0)", extend="both", aspect=20)
+    bar.set_ticks([1 / 32, 1 / 8, 1 / 2, 2, 8, 32], labels=["1/32", "1/8", "1/2", "2", "8", "32"])
+    bar.minorticks_off()
     return figure
