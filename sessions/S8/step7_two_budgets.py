@@ -84,9 +84,8 @@ from torch import nn
 from torch.nn import functional
 
 from common import data, models, records, training
-from common.experiments import frontier, ladder
+from common.experiments import frontier, ladder, looks
 from common.lesson import Exercises, experiment, plots
-from common.models import test_time_augmentation
 from common.records import comparison, search_log
 from common.training import distillation
 
@@ -144,11 +143,11 @@ plots.show(plots.network(models.layer_rows(large)), options.out, "network")
 # %%
 designs = {"small": models.build(SMALL), "large": large, "S6 step 3": models.build("S6/part2_step3_global_pooling")}
 for name, network in designs.items():
-    looks, work = 1 if name == "S6 step 3" else 9, sum(row.multiply_adds for row in models.layer_rows(network))
+    times, work = 1 if name == "S6 step 3" else 9, sum(row.multiply_adds for row in models.layer_rows(network))
     print(
         f"{name:<10}{models.count_parameters(network):>7,} parameters, {work:>10,} multiply-adds for one look, ", end=""
     )
-    print(f"{looks * work:>11,} in a test")
+    print(f"{times * work:>11,} in a test")
 one_look = [sum(row.multiply_adds for row in models.layer_rows(network)) for network in designs.values()]
 print(f"large against S6 step 3: {100 * (1 - one_look[1] / one_look[2]):.0f} % less work with one look, ", end="")
 print(f"{9 * one_look[1] / one_look[2]:.1f} times as much with nine")
@@ -318,11 +317,19 @@ for name, step in (("small", SMALL), ("large", LARGE)):
 # %% [markdown]
 # All bars are met. Three things belong beside these numbers.
 #
-# - **Nine looks.** With one look the recorded weights read a few images fewer, as the part on mistakes shows.
+# - **A teacher and nine looks.** The small network by the same recipe without them stands below. With one look we had
+#   wanted 99.60 %. That is missed. (These are runs of their own, in 32 bits. The record's have 16.)
 # - **Two kinds of luck are not in the seeds' interval.** That of the images is printed above. That of the teacher is not
 #   known: all seeds learned from one ([step 5](step5_teacher_and_looks.ipynb)).
 # - **Other writers.** The small network reads some of them badly ([S10](../S10/step2_other_writers.ipynb)).
-#
+
+# %%
+for how, count in (("without a teacher", "one"), ("without a teacher", "nine")):
+    values = looks.accuracies(how, count).values()
+    print(f"small, {how}, {count} look{'s' * (count == 'nine')}: mean {statistics.fmean(values):.2f} %, ", end="")
+    print(f"lowest {min(values):.2f}, {len(values)} seeds", "" if count == "nine" else "(wanted: a mean of 99.60)")
+
+# %% [markdown]
 # ## The history, and how often the test images were looked at
 #
 # Each choice between two recipes was made by training images: [step 6](step6_which_change.ipynb) shows the log. But
@@ -370,23 +377,12 @@ for name in ("rung 6", "rung 8"):
 #
 # ## The mistakes of both
 #
-# The trained networks on the test images, with one look and with nine. (For speed BatchNorm's work is put into the
-# kernels. That changes no answer.)
-
-
-# %%
-@torch.no_grad()
-def look(network: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """Log-probabilities [9, N, 10] of bytes [N, 28, 28], look by look; the first look is the image as it is."""
-    quick = distillation.fuse_batchnorm(network.layers).to(memory_format=torch.channels_last)
-    looks = [test_time_augmentation.augment_views(data.normalise(part)).to(device) for part in images.split(28)]
-    return torch.cat([quick(nine).unflatten(0, (9, -1)).cpu() for nine in looks], dim=1)
-
+# The trained networks on the test images, with one look and with nine.
 
 # %% tags=["measured"]
 truth, answers = digits.test_labels, {}
 for name, network in (("small", model), ("large", models.load_trained(LARGE).to(device))):
-    each = look(network, digits.test_images)
+    each = looks.look(network.layers, digits.test_images)  # [9, images, 10], log-probabilities look by look
     one, answers[name] = each[0].argmax(dim=1), each.mean(dim=0).log_softmax(dim=1)
     first, nine = one != truth, answers[name].argmax(dim=1) != truth
     print(f"{name}: wrong with one look {int(first.sum())}, with nine {int(nine.sum())}; ", end="")
