@@ -332,11 +332,8 @@ for kind, rows in ways.items():
 
 # %% tags=["experiment", "measured"]
 prediction = None  # your guess, such as 1.8
-here = scaling.measure(repeats=1 if options.quick else 10, processes=(2,), batches=(64,), together=(64,))
-gain = here["one process"]["64"] / here["together"]["2"]["64"]
-print(
-    f"one process {1e3 * here['one process']['64']:.1f} ms, two {1e3 * here['together']['2']['64']:.1f} ms: {gain:.2f} times"
-)
+one, two = scaling.one_and_two(repeats=1 if options.quick else 40)
+print(f"one process {1e3 * one:.1f} ms, two {1e3 * two:.1f} ms: {one / two:.2f} times")
 if prediction is not None:
     print(f"You predicted {prediction:.2f}.")
 
