@@ -38,7 +38,7 @@ def train(processes: int, seed: int) -> None:
     """Train one seed, from its last checkpoint where there is one, and record it. Each process has one thread."""
     out = FOLDER / f"processes-{processes}" / f"seed-{seed}"
     options = [*TRAINED, f"--seed={seed}", f"--processes={processes}", f"--out={out}"]
-    run = SeedRun(f"{STEP} by {processes} processes, seed {seed}", ROOT / f"sessions/{STEP}.py", options, out)
+    run = SeedRun(f"{STEP} with seed {seed}, processes: {processes}", ROOT / f"sessions/{STEP}.py", options, out)
     run.train(1, lambda line: None)
     (trained,) = json.loads(run.record.read_text(encoding="utf-8"))["runs"]
     last = trained["history"][-1]
@@ -71,7 +71,7 @@ def keep(run: dict) -> None:
     with locks.wait_for_lock(FOLDER / "turn.lock"):
         runs = sorted([*(one for one in recorded() if key(one) != key(run)), run], key=key)
         write_atomically(RECORD, json.dumps({"step": STEP, "options": TRAINED, "runs": runs}, indent=1) + "\n")
-    print(f"{run['processes']} processes, seed {run['seed']}: {run['correct']:,} of {run['total']:,}", flush=True)
+    print(f"processes {run['processes']}, seed {run['seed']}: {run['correct']:,} of {run['total']:,}", flush=True)
 
 
 if __name__ == "__main__":
