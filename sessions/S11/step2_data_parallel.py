@@ -330,8 +330,9 @@ for kind, rows in ways.items():
 
 # %% [markdown]
 # With PyTorch's layers two processes gain. But two *threads* of one process gain more, for they need no all-reduce. (Why
-# they are more than twice as fast, we have not found out.) With the course's own loops the computing is so short that two
-# processes gain next to nothing. So make one process fast first, and take more of them when there are more machines.
+# they are more than twice as fast, we have not found out.) With the course's own loops the computing is so short that
+# two processes gain next to nothing. So on one machine make one process fast first. Take more of them when there are
+# more machines.
 #
 # ### Try it on your own machine
 #
@@ -433,8 +434,8 @@ for text, value, met in (
 # %% [markdown]
 # ## Analysis
 #
-# - **The mathematics of it is exact, the layers may not be.** Means of means are means. BatchNorm sees only its share, which
-#   five seeds did not show to cost anything.
+# - **The mathematics of it is exact, the layers may not be.** Means of means are means. BatchNorm sees only its
+#   share. Five seeds did not show that it costs anything.
 # - **A small network has a small all-reduce, and a short step.** Its latency is what counts. With few images for each process, the
 #   price of a step is.
 # - **One process was not used up.** Threads and better loops gain more than a second process. First make one fast.
