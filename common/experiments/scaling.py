@@ -27,6 +27,7 @@ BATCHES = (8, 16, 32, 64, 128, 256)  # images in a step of one process
 SIZES = (4, 4_096, 31_616, 2**18, 2**20, 2**22, 2**24)  # bytes of an all-reduce; the third are block 3's gradients
 PROCESSES = (2, 3)
 TOGETHER = (64, 256)  # images in a step of all processes
+KINDS = ("steps", "our loops")  # by PyTorch's layers, by the course's own loops
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ def measure(
 
     parameters = anatomy.count_parameters(models.build(step))
     one = _torchrun(1, step, repeats, batches)
+    all_cores = _in_this_process(step, repeats, _cores())
     found = {
         **records.machine(torch.device("cpu")),
         "cores": _cores(),
@@ -100,7 +102,7 @@ def measure(
         "bytes": 4 * parameters,
         "one process": one["steps"],
         "one process, our loops": one["our loops"],
-        "one process, all cores": _by_all_cores(step, repeats, _cores()),
+        "one process, all cores": {"PyTorch's layers": all_cores["steps"], "our loops": all_cores["our loops"]},
         "all-reduce": {},
         "together": {},
         "together, our loops": {},
@@ -113,17 +115,28 @@ def measure(
     return found
 
 
+def one_and_two(repeats: int, images: int = 64, step: str = STEP) -> tuple[float, float]:
+    """Median seconds of a step over so many images by one thread of this process, and by two processes that share it.
+
+    Both compute PyTorch's layers. Raises UserError where the processes do not get to the end.
+    """
+    one = _in_this_process(step, repeats, 1, images, ("steps",))
+    two = _torchrun(2, step, repeats, (images,), kinds=("steps",))
+    return one["steps"], two["steps"][str(images)]
+
+
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
-def _torchrun(processes: int, step: str, repeats: int, batches=(), sizes=()) -> dict:
+def _torchrun(processes: int, step: str, repeats: int, batches=(), sizes=(), kinds=KINDS) -> dict:
     """What the worker below measures on so many processes. Raises UserError where they do not get to the end."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "measured.json"
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
         command += ["-m", "common.experiments.scaling", "--worker", f"--step={step}", f"--repeats={repeats}"]
         command += [f"--out={out}", f"--batches={json.dumps(batches)}", f"--sizes={json.dumps(sizes)}"]
+        command += [f"--kinds={json.dumps(kinds)}"]
         done = subprocess.run(
             command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True
         )
@@ -143,9 +156,10 @@ def _worker(options: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     group = Group(torch.device("cpu"))
     together = distributed.barrier if group.count > 1 else _no_others
-    found = {"steps": {}, "our loops": {}, "all-reduce": {}}
+    kinds = json.loads(options.kinds)
+    found = {**{kind: {} for kind in kinds}, "all-reduce": {}}
     for images in json.loads(options.batches):
-        for kind in ("steps", "our loops"):
+        for kind in kinds:
             step = _training_step(options.step, images, kind == "our loops", group)
             found[kind][images] = _median(step, options.repeats, together)
     for size in json.loads(options.sizes):
@@ -158,8 +172,8 @@ def _worker(options: argparse.Namespace) -> None:
     together()  # none leaves while another still measures
 
 
-def _by_all_cores(step: str, repeats: int, threads: int) -> dict:
-    """The same step of 64 images in one process by all threads: by PyTorch's layers, and by the course's own loops."""
+def _in_this_process(step: str, repeats: int, threads: int, images: int = 64, kinds=KINDS) -> dict[str, float]:
+    """Median seconds of a step by so many threads of this process: by PyTorch's layers, by the course's own loops."""
     import torch
 
     from common.training.distributed import Group
@@ -167,10 +181,7 @@ def _by_all_cores(step: str, repeats: int, threads: int) -> dict:
     before, group = torch.get_num_threads(), Group(torch.device("cpu"))
     torch.set_num_threads(threads)
     try:
-        return {
-            kind: _median(_training_step(step, 64, kind == "our loops", group), repeats)
-            for kind in ("PyTorch's layers", "our loops")
-        }
+        return {kind: _median(_training_step(step, images, kind == "our loops", group), repeats) for kind in kinds}
     finally:
         torch.set_num_threads(before)
 
@@ -222,7 +233,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--record", action="store_true", help=f"keep it in {RECORDED.relative_to(ROOT)}")
     parser.add_argument("--step", default=STEP, help=f"whose network (default: {STEP})")
     parser.add_argument("--repeats", type=int, default=40, help="steps of each kind (default: 40)")
-    for hidden in ("--batches", "--sizes"):
+    for hidden in ("--batches", "--sizes", "--kinds"):
         parser.add_argument(hidden, default="[]", help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)

@@ -14,6 +14,7 @@ import pytest
 import torch
 from faults import faulty
 from shared_step import CPU, batch, network, short_run, step_over
+from taught_run import taught_run
 from torch import nn
 
 from common import data, records
@@ -21,7 +22,7 @@ from common.data.loaders import InMemoryLoader
 from common.recipe import ROOT, Recipe
 from common.system import processes
 from common.system.errors import UserError
-from common.training import distributed, loops
+from common.training import distillation, distributed, loops
 from common.training.metrics import Metrics
 
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows has neither fork nor these signals")
@@ -104,6 +105,24 @@ def test_gradients_of_shares_are_those_of_the_batch(tmp_path, count):
         torch.cat([buffer.flatten() for buffer in alone.buffers() if buffer.is_floating_point()]),
         rtol=1e-3,
     )
+
+
+@posix
+def test_a_teacher_is_trained_once_by_all_and_teaches_each_its_share(tmp_path, monkeypatch):
+    said = ended(*TORCHRUN, "--standalone", "--nproc-per-node=2", "tests/training/taught_run.py", tmp_path)
+    assert len(list((tmp_path / "runs" / "teachers").iterdir())) == 1
+    teachers, told_again, students = [line for line in said.splitlines() if line.startswith("epoch ")]
+    assert teachers == told_again != students  # with its seconds, so it is not another training
+    found = torch.load(tmp_path / "found.pt", weights_only=False)
+    first, second = found["weights"]
+    assert torch.equal(first, second)
+    teacher, again, student = first.chunk(3)
+    assert torch.equal(teacher, again)
+    monkeypatch.setattr(distillation, "ROOT", tmp_path / "alone")
+    history, alone = taught_run()
+    assert (first - alone).abs().max() <= 1e-5 * alone.abs().max()
+    assert found["history"][0]["train_loss"] == pytest.approx(history[0]["train_loss"], rel=1e-4)
+    assert not torch.allclose(teacher, student, rtol=1e-3)
 
 
 def test_shares_are_neighbours_and_make_up_the_batch():
