@@ -257,7 +257,7 @@ print("written out and built from the recipe, the same image:", torch.equal(*mad
 # A batch has four directions: image, channel, row, column. A **channel** is a picture of the same size that belongs to
 # the same image. A colour image has three: red, green, blue. Ours has one. Inside the network there will be up to 256.
 
-# %%
+# %% tags=["measured"]
 train_batches = data.InMemoryLoader(
     digits.train_images,
     digits.train_labels,

@@ -572,7 +572,7 @@ def is_read(scores_of, images: torch.Tensor, labels: torch.Tensor) -> torch.Tens
     return torch.cat([scores_of(data.normalise(part)).argmax(dim=1) for part in images.split(1_000)]) == labels
 
 
-def by_shift(scores_of, count: int = 500) -> torch.Tensor:
+def by_shift(scores_of, count: int = 100 if options.quick else 500) -> torch.Tensor:
     """Accuracy in per cent on the first test images, a row for each shift down, a column for each to the right."""
     images, labels = digits.test_images[:count], digits.test_labels[:count]
     pairs = [[is_read(scores_of, shifted(images, down, right), labels) for right in SHIFTS] for down in SHIFTS]
