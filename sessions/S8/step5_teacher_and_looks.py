@@ -197,7 +197,7 @@ for name, network in (("student", student), ("S8/teacher", large), ("S7/block1",
 # %%
 PRINTED = {"of step 7, small": 9_972, "of step 7, large": 9_971, "of the runs below": 9_970}  # of 10,000 test images
 for name, right in PRINTED.items():
-    print(f"the teacher {name:<17}{right / 100:.2f} %")
+    print(f"the teacher {name:<18}{right / 100:.2f} %")
 
 # %% [markdown]
 # A full run of [step 7](step7_two_budgets.ipynb) trains it again and prints its epochs.
@@ -326,7 +326,7 @@ for how in looks.OVERRIDES:
 
 # %% [markdown]
 # Four comparisons, seed by seed. By the [rule of the ladder](step6_which_change.ipynb) one of four is told from chance
-# if p is below 0.05 / 4.
+# if p is below `0.05 / 4`.
 
 # %%
 comparisons = {"nine looks instead of one, " + how: ((how, "one"), (how, "nine")) for how in looks.OVERRIDES}
