@@ -329,10 +329,10 @@ for kind, rows in ways.items():
         print(f"{kind:<22}{name:<26}{1e3 * seconds:>6.1f} ms a step of 64 images {gain:>5.1f} times")
 
 # %% [markdown]
-# With PyTorch's layers two processes gain. But two *threads* of one process gain more, for they need no all-reduce. (Why
-# they are more than twice as fast, we have not found out.) With the course's own loops the computing is so short that
-# two processes gain next to nothing. So on one machine make one process fast first. Take more of them when there are
-# more machines.
+# With PyTorch's layers two processes gain. But two *threads* of one process gain more, for they need no all-reduce. (That
+# they are more than twice as fast is no law. Measured on another day, they gained less than half of that.) With the
+# course's own loops the computing is so short that two processes gain next to nothing. So on one machine make one process
+# fast first. Take more of them when there are more machines.
 #
 # ### Try it on your own machine
 #
@@ -341,7 +341,9 @@ for kind, rows in ways.items():
 #
 # <details><summary>Answer</summary>
 #
-# Less than 2, and more than 1 if two cores are free. With other programs running it can be below 1.
+# Less than 2. Now run the cell again. On our machine the same step took up to nearly twice as long from one minute to
+# the next, although nothing else ran, and the ratio came out anywhere between 1 and 2. A virtual machine shares its
+# processor with strangers.
 #
 # </details>
 

@@ -283,10 +283,10 @@ for name, (images, labels) in tested.items():
 # %% tags=["measured"]
 answers, mended, broken = found["training images"]
 images, labels = tested["training images"]
-chosen = [int(indices[0]) for indices in (mended, broken) if len(indices)]
+chosen = [int(indices[0]) if len(indices) else 0 for indices in (mended, broken)]  # 0: a quick run may have none
 shown = [test_time_augmentation.augment_views(data.normalise(images[one, None])) for one in chosen]
 captions = [f"{int(labels[one])}: {answers[k, one, labels[one]].exp():.2f}" for one in chosen for k in range(9)]
-both = torch.cat(shown) if shown else views[:0]
+both = torch.cat(shown)
 plots.show(plots.grid(both, captions, columns=9, places=18), options.out, "mended_and_broken")
 for one in chosen:
     label = int(labels[one])

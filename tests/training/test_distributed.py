@@ -108,6 +108,7 @@ def test_gradients_of_shares_are_those_of_the_batch(tmp_path, count):
 
 
 @posix
+@in_full
 def test_a_teacher_is_trained_once_by_all_and_teaches_each_its_share(tmp_path, monkeypatch):
     said = ended(*TORCHRUN, "--standalone", "--nproc-per-node=2", "tests/training/taught_run.py", tmp_path)
     assert len(list((tmp_path / "runs" / "teachers").iterdir())) == 1
@@ -161,6 +162,7 @@ def test_the_twin_for_gpus_shares_weights_and_statistics_and_leaves_the_network_
 
 
 @posix
+@in_full
 def test_one_process_of_torchrun_trains_the_same_bits(tmp_path):
     for name, variables in (
         ("plain", {}),
