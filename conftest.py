@@ -103,7 +103,7 @@ def without_numbers(text: str) -> str:
 def pytest_runtest_setup(item):
     """Show the course's variables to the notebooks' kernels, which start here, and not to the other tests.
 
-    The slowest cases are left to `course.py faults`.
+    The slowest cases are left to `--faults-full`.
     """
     if item.get_closest_marker("in_full") and not item.config.getoption("--faults-full"):
         pytest.skip("needs --faults-full")

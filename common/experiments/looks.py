@@ -39,8 +39,13 @@ def main() -> None:
         (how, seed) for how in reversed(OVERRIDES) for seed in range(1, asked.seeds + 1) if not run_of(how, seed)
     ]
     with ThreadPoolExecutor(asked.jobs) as pool:
-        for one in [pool.submit(train, how, seed, max(1, cores() // asked.jobs)) for how, seed in missing]:
-            one.result()
+        work = [pool.submit(train, how, seed, max(1, cores() // asked.jobs)) for how, seed in missing]
+        try:
+            for one in work:
+                one.result()
+        except BaseException:  # also Ctrl-C, which reaches the runs themselves: no other one starts
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def train(how: str, seed: int, threads: int) -> None:

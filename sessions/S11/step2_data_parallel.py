@@ -329,10 +329,11 @@ for kind, rows in ways.items():
         print(f"{kind:<22}{name:<26}{1e3 * seconds:>6.1f} ms a step of 64 images {gain:>5.1f} times")
 
 # %% [markdown]
-# With PyTorch's layers two processes gain. But two *threads* of one process gain more, for they need no all-reduce. (That
-# they are more than twice as fast is no law. Measured on another day, they gained less than half of that.) With the
-# course's own loops the computing is so short that two processes gain next to nothing. So on one machine make one process
-# fast first. Take more of them when there are more machines.
+# With PyTorch's layers two processes gain. But two *threads* of one process gain more, for they need no all-reduce. (More
+# than twice as fast is more than two cores should give. The ways were measured one after the other, and the machine was
+# not equally fast all the time: the cell below measured the first step again, in half of the time.) With the course's
+# own loops the computing is so short that two processes gain next to nothing. So on one machine make one process fast
+# first. Take more of them when there are more machines.
 #
 # ### Try it on your own machine
 #
@@ -341,9 +342,8 @@ for kind, rows in ways.items():
 #
 # <details><summary>Answer</summary>
 #
-# Less than 2. Now run the cell again. On our machine the same step took up to nearly twice as long from one minute to
-# the next, although nothing else ran, and the ratio came out anywhere between 1 and 2. A virtual machine shares its
-# processor with strangers.
+# Less than 2. On the recorded page they gained nothing, although two cores were free: there the step by one thread took
+# half of the time that the record has. A virtual machine shares its processor with strangers. So run the cell again.
 #
 # </details>
 
