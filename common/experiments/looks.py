@@ -1,7 +1,8 @@
 """One look beside nine, with a teacher and without: `python -m common.experiments.looks` trains what is missing.
 
-S8 step 7's small network is trained by its recipe with each seed, once with the teacher and once without. Nine looks
-belong to the test alone, so each trained network is tested by one look and by nine. Each finished run is written to
+S8 step 7's small network is trained by its recipe with each seed, once with the teacher and once without; its large one
+without, and step 8's of 3,716 parameters with it, for their records have the other half. Nine looks belong to the test
+alone, so each trained network is tested by one look and by nine. Each finished run is written to
 `sessions/S8/looks.json` at once: counts of right test images after the last epoch. Nothing is chosen by them.
 """
 
@@ -24,9 +25,14 @@ from common.system.files import write_atomically
 from common.training import distillation
 
 STEP = "S8/step7_two_budgets"
-NETWORK = "S8/under_8k_one_view"
 RECORD = ROOT / "sessions/S8/looks.json"
-OVERRIDES = {"with a teacher": f"network='{NETWORK}'", "without a teacher": f"network='{NETWORK}' teacher=''"}
+NETWORKS = {  # of each way
+    "without a teacher": "S8/under_8k_one_view",
+    "with a teacher": "S8/under_8k_one_view",
+    "large, without a teacher": "S8/under_20k_one_view",
+    "frontier, with a teacher": "S8/frontier_3716",
+}
+SMALL = ("with a teacher", "without a teacher")  # the ways of the small network
 
 
 def main() -> None:
@@ -35,9 +41,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--jobs", type=int, default=default_jobs(), help="runs side by side")
     asked = parser.parse_args()
-    missing = [
-        (how, seed) for how in reversed(OVERRIDES) for seed in range(1, asked.seeds + 1) if not run_of(how, seed)
-    ]
+    missing = [(how, seed) for how in NETWORKS for seed in range(1, asked.seeds + 1) if not run_of(how, seed)]
     with ThreadPoolExecutor(asked.jobs) as pool:
         work = [pool.submit(train, how, seed, max(1, cores() // asked.jobs)) for how, seed in missing]
         try:
@@ -50,11 +54,12 @@ def main() -> None:
 
 def train(how: str, seed: int, threads: int) -> None:
     """Train one seed, from its last checkpoint where there is one, and record both tests."""
-    out = ROOT / "runs/looks" / how.replace(" ", "_") / f"seed-{seed}"
-    options = ["--data=mnist", f"--seed={seed}", f"--out={out}", f"--override={OVERRIDES[how]}"]
+    out = ROOT / "runs/looks" / how.replace(", ", "_").replace(" ", "_") / f"seed-{seed}"
+    changes = f"network='{NETWORKS[how]}'" + (" teacher=''" if "without" in how else "")
+    options = ["--data=mnist", f"--seed={seed}", f"--out={out}", f"--override={changes}"]
     run = SeedRun(f"{STEP} {how}, seed {seed}", ROOT / "sessions" / f"{STEP}.py", options, out)
     run.train(threads, lambda line: None)
-    network = models.build(NETWORK)
+    network = models.build(NETWORKS[how])
     network.load_state_dict(load_file(run.weights))
     digits = data.load("mnist")
     trained = json.loads(run.record.read_text(encoding="utf-8"))["runs"][0]
@@ -88,8 +93,9 @@ def look(network: nn.Module, images: Tensor) -> Tensor:
 
 
 def recorded() -> dict[str, list[dict]]:
-    """The runs by "with a teacher" and "without a teacher", each list by seed."""
-    return json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {how: [] for how in OVERRIDES}
+    """The runs by the ways of `NETWORKS`, each list by seed."""
+    kept = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
+    return {how: kept.get(how, []) for how in NETWORKS}
 
 
 def run_of(how: str, seed: int) -> dict | None:

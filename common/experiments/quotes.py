@@ -18,7 +18,7 @@ from common.system.files import write_atomically
 QUOTED = re.compile(
     r"(?:\?|\d[\d,.]*)(?: %| points| minutes| seconds| times| MB)?"
     r"<!--(?P<query>(?:bench (?:gpu |amx |layers )?|beside )?S\d[^>]*?|time_to_accuracy \w+"
-    r"|looks \w+ \w+ \w+|course minutes)-->"
+    r"|looks [\w ]+|course minutes)-->"
 )
 
 
@@ -34,8 +34,8 @@ def quote(query: str) -> str:
       layers (`float32`) with ours (`default`), and its ratio is to these.
     - `beside STEP SITUATION [spinning]`, how many times as long an epoch takes beside other programs: `alone`, `two` or
       `three` trainings at once, or one beside a `busy` program. `spinning` is with threads that do not follow the load.
-    - `looks with | without one | nine QUANTITY`, S8 step 7's small network with a teacher or without, by one look or by
-      nine: `mean`, `minimum` or `seeds`.
+    - `looks [large | frontier] with | without one | nine QUANTITY`, S8 step 7's small network (or its large one, or the
+      one of 3,716 parameters of step 8) with a teacher or without, by one look or by nine: `mean`, `minimum`, `seeds`.
     - `course minutes`, of the whole course with every lesson in full.
     - `time_to_accuracy QUANTITY`, of the recorded race to 99.40 %, as `time_to_accuracy.figures` names them.
 
@@ -57,14 +57,15 @@ def _quoted(query: str) -> str:
     if query == "course minutes":
         result = json.loads(course_time.RECORDED.read_text(encoding="utf-8"))
         return f"{sum(map(course_time.minutes, result['lessons'].values())):.0f} minutes"
-    if seen := re.fullmatch(r"looks (with|without) (one|nine) (\w+)", query):
-        values = looks.accuracies(f"{seen[1]} a teacher", seen[2]).values()
+    if seen := re.fullmatch(r"looks (?:(large|frontier) )?(with|without) (one|nine) (\w+)", query):
+        way = f"{seen[1]}, {seen[2]} a teacher" if seen[1] else f"{seen[2]} a teacher"
+        values = looks.accuracies(way, seen[3]).values()
         forms = {
             "mean": f"{statistics.fmean(values):.2f} %",
             "minimum": f"{min(values):.2f} %",
             "seeds": f"{len(values)}",
         }
-        return forms[seen[3]]
+        return forms[seen[4]]
     shared = re.fullmatch(r"beside (S\d+/\w+) (\w+)( spinning)?", query)
     if shared:
         result = json.loads(beside.RECORDED.read_text(encoding="utf-8"))

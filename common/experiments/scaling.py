@@ -1,7 +1,8 @@
 """How long a step of one network takes on several processes, and a model of that: compute, latency, bytes.
 
-`python -m common.experiments.scaling --record` measures, in about a minute. Each process has one thread. They share the
-gradients as `torchrun` has them share a lesson's: by `common.training.distributed`.
+`python -m common.experiments.scaling --record` measures, in about five minutes. Each process has one thread. They share
+the gradients as `torchrun` has them share a lesson's: by `common.training.distributed`. A machine may be faster in one
+minute than in the next, so everything is measured in several rounds, and the median over the rounds counts.
 """
 
 import argparse
@@ -27,6 +28,7 @@ BATCHES = (8, 16, 32, 64, 128, 256)  # images in a step of one process
 SIZES = (4, 4_096, 31_616, 2**18, 2**20, 2**22, 2**24)  # bytes of an all-reduce; the third are block 3's gradients
 PROCESSES = (2, 3)
 TOGETHER = (64, 256)  # images in a step of all processes
+ROUNDS = 5
 KINDS = ("steps", "our loops")  # by PyTorch's layers, by the course's own loops
 
 
@@ -74,25 +76,32 @@ def _line(x: list[float], y: list[float]) -> tuple[float, float]:
     return float(intercept), float(slope)
 
 
-def measure(
-    step: str = STEP,
-    repeats: int = 40,
-    processes: tuple[int, ...] = PROCESSES,
-    batches: tuple[int, ...] = BATCHES,
-    together: tuple[int, ...] = TOGETHER,
-) -> dict:
-    """Median seconds of a step on one process and on several, and of the all-reduce. It starts the processes itself.
+def measure(step: str = STEP, repeats: int = 40, rounds: int = ROUNDS) -> dict:
+    """Seconds of a step on one process and on several, and of the all-reduce: the median over the rounds.
 
-    `batches` are images in a step of one process, `together` in one of all processes. Raises UserError where the
-    processes do not get to the end.
+    It starts the processes itself. Raises UserError where they do not get to the end.
     """
+    found = [_measure_once(step, repeats) for _ in range(rounds)]
+    return {**_median_of(found), "rounds": rounds}
+
+
+def _median_of(rounds: list) -> dict | float | str | int:
+    """One record of several that are alike: of each number of seconds the median, all else as it is."""
+    first = rounds[0]
+    if isinstance(first, dict):
+        return {key: _median_of([one[key] for one in rounds]) for key in first}
+    return statistics.median(rounds) if isinstance(first, float) else first
+
+
+def _measure_once(step: str, repeats: int) -> dict:
+    """Median seconds in one round, each way once after the other."""
     import torch
 
     from common import models, records
     from common.models import anatomy
 
     parameters = anatomy.count_parameters(models.build(step))
-    one = _torchrun(1, step, repeats, batches)
+    one = _torchrun(1, step, repeats, BATCHES)
     all_cores = _in_this_process(step, repeats, _cores())
     found = {
         **records.machine(torch.device("cpu")),
@@ -107,8 +116,8 @@ def measure(
         "together": {},
         "together, our loops": {},
     }
-    for count in processes:
-        several = _torchrun(count, step, repeats, together, SIZES)
+    for count in PROCESSES:
+        several = _torchrun(count, step, repeats, TOGETHER, SIZES)
         found["all-reduce"][str(count)] = several["all-reduce"]
         found["together"][str(count)] = several["steps"]
         found["together, our loops"][str(count)] = several["our loops"]
@@ -233,6 +242,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--record", action="store_true", help=f"keep it in {RECORDED.relative_to(ROOT)}")
     parser.add_argument("--step", default=STEP, help=f"whose network (default: {STEP})")
     parser.add_argument("--repeats", type=int, default=40, help="steps of each kind (default: 40)")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"of all kinds (default: {ROUNDS})")
     for hidden in ("--batches", "--sizes", "--kinds"):
         parser.add_argument(hidden, default="[]", help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
@@ -241,7 +251,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.worker:
         _worker(options)
         return
-    text = json.dumps(measure(options.step, options.repeats), indent=1) + "\n"
+    text = json.dumps(measure(options.step, options.repeats, options.rounds), indent=1) + "\n"
     if options.record:
         write_atomically(RECORDED, text.encode())
     print(text, end="")

@@ -15,6 +15,7 @@ NETWORKS = {
     "S6/part2_step2_fixed": ours.S6Part2Step2Fixed,
     "S6/part2_step3_global_pooling": s6.S6Part2Step3,
     "S8/under_20k": ours.S8Under20k,
+    "S8/under_20k_one_view": ours.S8Under20kOneView,
     "S8/under_20k_no_dropout": ours.S8Under20kNoDropout,
     "S7/block1": s7.S7Block1,
     "S7/block2": s7.S7Block3,  # block 3 keeps block 2's network and trains it by another recipe

@@ -155,7 +155,7 @@ def taught(images: torch.Tensor, student: torch.Tensor, labels: torch.Tensor) ->
 #
 # <details><summary>What came out here, and why</summary>
 #
-# Here it helped by 0.39 points, with an interval from +0.36 to +0.42. The teacher was trained on all 60,000 images: it
+# Here it helped by 0.35 points, with an interval from +0.15 to +0.55. The teacher was trained on all 60,000 images: it
 # hands on what it learned from images that the student never sees. (The 5,000 are among them.)
 #
 # But we had tried the ladder's peak rate first, 0.2 instead of 0.1. There one pair lost, and the interval held 0. So this
@@ -191,20 +191,21 @@ for name, network in (("student", student), ("S8/teacher", large), ("S7/block1",
     print(f"{name:<12}{models.count_parameters(network):>9,} parameters {work:>12,} multiply-adds for one look")
 
 # %% [markdown]
-# **The ceiling.** What does the teacher read itself? It has no record. Three full runs trained it, with seed
+# **The ceiling.** What does the teacher read itself? It has no record. Four full runs trained it, with seed
 # 1 on different machines, and printed its test accuracy, with one look:
 
 # %%
-PRINTED = {"of step 7, small": 9_972, "of step 7, large": 9_971, "of the runs below": 9_970}  # of 10,000 test images
+PRINTED = {"of step 7, small": 9_972, "of step 7, large": 9_971, "of seeds 1 to 6 below": 9_970}
+PRINTED |= {"of seeds 7 to 10 below": 9_975}  # of 10,000 test images
 for name, right in PRINTED.items():
-    print(f"the teacher {name:<18}{right / 100:.2f} %")
+    print(f"the teacher {name:<24}{right / 100:.2f} %")
 
 # %% [markdown]
 # A full run of [step 7](step7_two_budgets.ipynb) trains it again and prints its epochs.
 #
 # **One teacher's luck.** All seeds of a record learn from *one* teacher, of seed 1. Had it been a luckier one, all of them
 # might be better together. So the interval over the seeds leaves the teacher's luck out. Several teachers would bring it
-# in. We have not trained them.
+# in. (The runs below have two, since the second machine had to train it again. Two are too few to say what luck does.)
 #
 # ## Nine looks
 #
@@ -319,7 +320,7 @@ for name, side in (("one look", one), ("nine looks", nine)):
 
 # %%
 print(f"{'':<20}{'one look':>12}{'nine looks':>14}")
-for how in looks.OVERRIDES:
+for how in looks.SMALL:
     ways = [looks.accuracies(how, count) for count in ("one", "nine")]
     means = [statistics.fmean(side.values()) for side in ways]
     print(f"{how:<20}{means[0]:>10.2f} %{means[1]:>12.2f} %   {len(ways[0])} seeds")
@@ -329,7 +330,7 @@ for how in looks.OVERRIDES:
 # if p is below `0.05 / 4`.
 
 # %%
-comparisons = {"nine looks instead of one, " + how: ((how, "one"), (how, "nine")) for how in looks.OVERRIDES}
+comparisons = {"nine looks instead of one, " + how: ((how, "one"), (how, "nine")) for how in looks.SMALL}
 comparisons |= {f"a teacher, {count} look{'s' * (count == 'nine')}": (("without a teacher", count), ("with a teacher", count))
                 for count in ("one", "nine")}  # fmt: skip
 for title, sides in comparisons.items():
@@ -339,17 +340,16 @@ for title, sides in comparisons.items():
     print(f"    {gained} of {told.seeds} seeds gained, p = {told.p:.2g}: {ladder.verdict(told.p, len(comparisons))}")
 
 # %%
-for how in looks.OVERRIDES:
+for how in looks.SMALL:
     sums = {what: sum(run[what] for run in looks.recorded()[how]) for what in ("mended", "broken", "total")}
     print(f"{how}: nine looks mended {sums['mended']} answers and broke {sums['broken']}, of {sums['total']:,}")
 
 # %% [markdown]
-# **Nine looks help.** Each of the ten networks without a teacher reads more with them. It is a small gain, about five of
-# 10,000 images, for nine times the work. The ladder could not tell it from chance: it had five seeds on half as many
-# images.
+# **Nine looks help.** All twenty networks read more with them. It is a small gain, four or five of 10,000 images, for
+# nine times the work. The ladder could not tell it from chance: it had five seeds on half as many images.
 #
-# **The teacher does not show.** Neither line tells a gain from chance. There are fewer pairs for it, because a run with a
-# teacher costs more.
+# **The teacher does not show.** Neither line tells a gain from chance. Both intervals reach from nothing to more than
+# nine looks bring.
 #
 # The mean of the ten seeds of step 7's record has two kinds of luck. One interval is over the seeds. The other is over
 # the images: the mean plus and minus 1.96 standard errors.
@@ -372,7 +372,7 @@ plots.show(plots.intervals(rows, "test accuracy in per cent"), options.out, "two
 #
 # ## Analysis
 #
-# Two well-known ideas. Nine looks gain a little, and it took ten seeds to see it. What a teacher gains is not told from
+# Two well-known ideas. Nine looks gain a little, and it took ten seeds each way to see it. What a teacher gains is not told from
 # chance here, neither in the ladder nor in full. Both belong to a recipe of ten changes. Which of these did most is the
 # question of the next step. One thing stays open: what the students of another teacher would read.
 #
@@ -419,9 +419,9 @@ plots.show(plots.intervals(rows, "test accuracy in per cent"), options.out, "two
 #
 # 1. Divided by a temperature, a teacher's logits show its second thoughts. The student's distance from them is T² times
 #    the Kullback-Leibler divergence.
-# 2. For a minute, on 2,000 images, a teacher helped by 0.39 points, at a rate that we had picked. In full its gain is not
+# 2. For a minute, on 2,000 images, a teacher helped by 0.35 points, at a rate that we had picked. In full its gain is not
 #    told from chance.
-# 3. Nine looks read about five of 10,000 images more, over ten networks, for nine times the work. In the recorded
-#    network they mend 5 and break 2.
+# 3. Nine looks read four or five of 10,000 images more, in all of twenty networks, for nine times the work. In the
+#    recorded network they mend 5 and break 2.
 # 4. The luck of 10,000 images is about 0.12 points either way, more than four times that of ten seeds. The teacher's luck
 #    is in neither.

@@ -35,6 +35,7 @@ SUPPORTED = [
     "S8/step8_frontier",
 ]
 LIKE_THEM = [  # the same layers in other widths and numbers
+    "S8/under_20k_one_view",
     "S8/under_20k_no_dropout",
     "S7/block2",
     "S8/under_8k_one_view",

@@ -45,15 +45,32 @@ def test_only_missing_seeds_are_trained(record, monkeypatch):
     monkeypatch.setattr(looks, "train", lambda how, seed, threads: asked.append((how, seed)))
     monkeypatch.setattr("sys.argv", ["looks", "--seeds", "2", "--jobs", "1"])
     looks.main()
-    assert asked == [("without a teacher", 1), ("without a teacher", 2), ("with a teacher", 2)]
+    ways = ("without a teacher", "with a teacher", "large, without a teacher", "frontier, with a teacher")
+    assert asked == [(how, seed) for how in ways for seed in (1, 2) if (how, seed) != ("with a teacher", 1)]
+
+
+def test_each_way_trains_its_own_network_with_its_teacher_or_without(record, tmp_path, monkeypatch):
+    asked = []
+
+    def trained(run, threads, heard):
+        asked.append(next(option for option in run.options if option.startswith("--override")))
+        raise InterruptedError
+
+    monkeypatch.setattr(looks.SeedRun, "train", trained)
+    for how in looks.NETWORKS:
+        with pytest.raises(InterruptedError):
+            looks.train(how, 1, 1)
+    assert asked == [
+        "--override=network='S8/under_8k_one_view' teacher=''",
+        "--override=network='S8/under_8k_one_view'",
+        "--override=network='S8/under_20k_one_view' teacher=''",
+        "--override=network='S8/frontier_3716'",
+    ]
 
 
 def test_the_record_holds_the_same_seeds_both_ways_and_its_counts_agree():
-    ways = looks.recorded()
-    seeds = [[one["seed"] for one in runs] for runs in ways.values()]
-    assert seeds[1] == list(range(1, 11))
-    assert seeds[0] == list(range(1, len(seeds[0]) + 1))
-    for runs in ways.values():
+    for runs in looks.recorded().values():
+        assert [one["seed"] for one in runs] == list(range(1, 11))
         for one in runs:
             assert one["one"] + one["mended"] - one["broken"] == one["nine"]
             assert abs(one["one"] - one["one look by epoch"][-1]) <= 1  # BatchNorm in the kernels rounds otherwise

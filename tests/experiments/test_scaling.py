@@ -29,6 +29,13 @@ def test_the_fit_finds_the_numbers_that_a_record_was_made_from():
         assert getattr(found, name) == pytest.approx(getattr(KNOWN, name), rel=1e-6)
 
 
+def test_of_several_rounds_the_median_counts_and_what_is_no_time_stays(monkeypatch):
+    rounds = [{"cores": 2, "step": "S7/block3", "all-reduce": {"2": {"4": seconds}}} for seconds in (0.5, 0.1, 0.2)]
+    monkeypatch.setattr(scaling, "_measure_once", lambda step, repeats: rounds.pop())
+    found = scaling.measure(rounds=3)
+    assert found == {"cores": 2, "step": "S7/block3", "all-reduce": {"2": {"4": 0.2}}, "rounds": 3}
+
+
 def test_processes_that_fail_are_told_with_what_they_said():
     with pytest.raises(UserError, match=r"(?s)There is no network 'S7/none'.*did not get to the end"):
         scaling._torchrun(1, "S7/none", 1, (8,))

@@ -58,6 +58,7 @@ SHAPES = {
         (16, 12, 12), (16, 12, 12), (16, 6, 6), (16, 6, 6), (16, 4, 4), (16, 1, 1), (10, 1, 1),
     ],
 }  # fmt: skip
+SHAPES["S8/under_20k_one_view"] = SHAPES["S8/under_20k"]
 SHAPES["S8/under_20k_no_dropout"] = SHAPES["S8/under_20k"]
 SHAPES["S8/under_8k_dense"] = SHAPES["S7/block3"]
 SHAPES["S8/under_8k_relu"] = SHAPES["S8/under_8k_one_view"] = SHAPES["S8/step7_two_budgets"]
@@ -114,6 +115,7 @@ PARAMETERS = {
     "S6/part2_step2_fixed": 11_050,
     "S6/part2_step3_global_pooling": 17_118,
     "S8/under_20k": 19_760,
+    "S8/under_20k_one_view": 19_760,
     "S8/under_20k_no_dropout": 19_760,
     "S7/block1": 16_562,
     "S7/block2": 7_904,
