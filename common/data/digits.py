@@ -47,6 +47,7 @@ class Digits:
 def load(source: str = "auto", limit: int | None = None, validate: bool = False) -> Digits:
     """The digits of `source`, with the first `limit` training images (all of them when there are fewer).
 
+    Of the built-in digits, which are for trying things, no more than `limit` test images are taken either.
     With `validate` the test images are left out altogether, and the last twelfth of the training images, 5,000 of
     MNIST's 60,000, take their place: whatever is chosen by looking at numbers is chosen by looking at these.
     "mnist" looks into the folder MNIST_DIR when that variable is set, else into the cache, else downloads. "builtin"
@@ -68,7 +69,14 @@ def load(source: str = "auto", limit: int | None = None, validate: bool = False)
         digits = builtin()
     if validate:
         digits = _set_aside(digits)
-    return replace(digits, train_images=digits.train_images[:limit], train_labels=digits.train_labels[:limit])
+    tested = limit if digits.name == "builtin" else None
+    return replace(
+        digits,
+        train_images=digits.train_images[:limit],
+        train_labels=digits.train_labels[:limit],
+        test_images=digits.test_images[:tested],
+        test_labels=digits.test_labels[:tested],
+    )
 
 
 def _set_aside(digits: Digits) -> Digits:

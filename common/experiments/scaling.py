@@ -30,6 +30,7 @@ PROCESSES = (2, 3)
 TOGETHER = (64, 256)  # images in a step of all processes
 ROUNDS = 5
 KINDS = ("steps", "our loops")  # by PyTorch's layers, by the course's own loops
+APART = "apart"  # by PyTorch's layers, side by side with the other processes, but without a message
 
 
 @dataclass(frozen=True)
@@ -115,12 +116,14 @@ def _measure_once(step: str, repeats: int) -> dict:
         "all-reduce": {},
         "together": {},
         "together, our loops": {},
+        "side by side, no messages": {},
     }
     for count in PROCESSES:
-        several = _torchrun(count, step, repeats, TOGETHER, SIZES)
+        several = _torchrun(count, step, repeats, TOGETHER, SIZES, (*KINDS, APART))
         found["all-reduce"][str(count)] = several["all-reduce"]
         found["together"][str(count)] = several["steps"]
         found["together, our loops"][str(count)] = several["our loops"]
+        found["side by side, no messages"][str(count)] = several[APART]
     return found
 
 
@@ -169,7 +172,7 @@ def _worker(options: argparse.Namespace) -> None:
     found = {**{kind: {} for kind in kinds}, "all-reduce": {}}
     for images in json.loads(options.batches):
         for kind in kinds:
-            step = _training_step(options.step, images, kind == "our loops", group)
+            step = _training_step(options.step, images, kind, group)
             found[kind][images] = _median(step, options.repeats, together)
     for size in json.loads(options.sizes):
         numbers = torch.ones(size // 4)
@@ -190,12 +193,12 @@ def _in_this_process(step: str, repeats: int, threads: int, images: int = 64, ki
     before, group = torch.get_num_threads(), Group(torch.device("cpu"))
     torch.set_num_threads(threads)
     try:
-        return {kind: _median(_training_step(step, images, kind == "our loops", group), repeats) for kind in kinds}
+        return {kind: _median(_training_step(step, images, kind, group), repeats) for kind in kinds}
     finally:
         torch.set_num_threads(before)
 
 
-def _training_step(step: str, images: int, own_loops: bool, group):
+def _training_step(step: str, images: int, kind: str, group):
     """A function that does one step over this process's share of so many random images: forward, backward, update."""
     import torch
 
@@ -205,8 +208,8 @@ def _training_step(step: str, images: int, own_loops: bool, group):
 
     torch.manual_seed(1)
     model = models.build(step).train()
-    forward = chwn.ChwnForward(model) if own_loops else model
-    if group.count > 1:
+    forward = chwn.ChwnForward(model) if kind == "our loops" else model
+    if group.count > 1 and kind != APART:
         forward_backward = group.forward_backward(model, forward, nll_loss)
     else:
         forward_backward = make_forward_backward(forward)

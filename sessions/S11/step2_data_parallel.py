@@ -293,15 +293,14 @@ plots.show(plots.cost_fit(measured, cost), options.out, "cost")
 # </details>
 
 # %% tags=["measured"]
-print(f"{'processes':>9}{'images':>8}{'predicted':>12}{'measured':>11}{'off by':>9}")
+print(f"{'processes':>9}{'images':>8}{'predicted':>12}{'measured':>11}{'off by':>9}{'no messages':>15}")
 off = {}
 for processes, steps in measured["together"].items():
     for images, seconds in steps.items():
         predicted = cost.step(int(images), measured["bytes"], int(processes), measured["cores"])
         off[processes, images] = seconds / predicted - 1
-        print(
-            f"{processes:>9}{images:>8}{1e3 * predicted:>9.1f} ms{1e3 * seconds:>8.1f} ms{off[processes, images]:>+9.0%}"
-        )
+        line = f"{processes:>9}{images:>8}{1e3 * predicted:>9.1f} ms{1e3 * seconds:>8.1f} ms{off[processes, images]:>+9.0%}"
+        print(f"{line}{1e3 * measured['side by side, no messages'][processes][images]:>12.1f} ms")
 
 # %% [markdown]
 # The model is a little too hopeful: two cores share the way to the memory, and the slower process sets the pace. Three

@@ -371,9 +371,9 @@ def learned_by_heart(fault: str) -> list[int]:
     network = models.build(recipe.step).to(device)
     trained = models.build(recipe.step).to(device) if fault == "the optimizer has other weights" else network
     optimizer = torch.optim.SGD(trained.parameters(), lr=recipe.lr, momentum=recipe.momentum)
-    counts = []
+    counts, steps = [], range(1 if options.quick else 20)
     for _ in range(5):
-        orders = [torch.randperm(64) if fault == "labels in another order" else torch.arange(64) for _ in range(20)]
+        orders = [torch.randperm(64) if fault == "labels in another order" else torch.arange(64) for _ in steps]
         training.train_epoch(network, [(images, labels[order]) for order in orders], optimizer)
         counts.append(training.evaluate(network, small).correct)
     return counts

@@ -75,7 +75,7 @@ import torch
 from torch import nn
 
 from common import data, models, records, training
-from common.experiments import frontier
+from common.experiments import frontier, looks
 from common.lesson import Exercises, experiment, plots
 from common.records import comparison, search_log
 
@@ -372,6 +372,16 @@ for name, bars in HARDER.items():
     print(name)
     print(records.recorded(name, ()))
     print(records.bars(name, bars))
+
+# %% [markdown]
+# All this is by one look and without a teacher. With both, as in [step 7](step7_two_budgets.ipynb), a mean of 99.60 % was
+# wanted of the 3,716 parameters:
+
+# %%
+for count in ("one look", "nine looks"):
+    values = looks.accuracies("frontier, with a teacher", count.split()[0]).values()
+    mean, bar = statistics.fmean(values), "met" if statistics.fmean(values) >= 99.60 else "missed"
+    print(f"with a teacher, {count:<11} mean {mean:.2f} %, lowest {min(values):.2f}, {len(values)} seeds: {bar}")
 
 # %% [markdown]
 # ### The frontier

@@ -3,6 +3,7 @@
 tests/faults/test_download.py has MNIST from a folder, the cache and a server.
 """
 
+import dataclasses
 import socket
 import struct
 
@@ -71,15 +72,21 @@ def test_validation_leaves_the_test_images_out_altogether():
     assert torch.equal(torch.cat([some.train_labels, some.test_labels]), every.train_labels)
     assert str(some) == "data       built-in digits: 1,318 training and 119 validation images, sha256 2fb6e066c5f6"
     limited = data.load("builtin", limit=10, validate=True)
-    assert torch.equal(limited.test_images, some.test_images)
+    assert torch.equal(limited.test_images, some.test_images[:10])
 
 
-def test_a_limit_takes_the_first_training_images_and_keeps_the_fingerprint():
+def test_a_limit_takes_the_first_images_and_keeps_the_fingerprint():
     every, some = data.load("builtin"), data.load("builtin", limit=100)
-    assert torch.equal(some.train_images, every.train_images[:100])
-    assert torch.equal(some.train_labels, every.train_labels[:100])
-    assert torch.equal(some.test_images, every.test_images)
+    for name in ("train_images", "train_labels", "test_images", "test_labels"):
+        assert torch.equal(getattr(some, name), getattr(every, name)[:100])
     assert some.sha256 == every.sha256
+
+
+def test_of_mnist_a_limit_leaves_all_test_images(monkeypatch):
+    every = data.load("builtin")
+    monkeypatch.setattr("common.data.digits.mnist", lambda: dataclasses.replace(every, name="mnist"))
+    some = data.load("mnist", limit=100)
+    assert (len(some.train_labels), len(some.test_labels)) == (100, 360)
     assert len(data.load("builtin", limit=1_000_000).train_images) == 1437
 
 

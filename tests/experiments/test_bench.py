@@ -212,6 +212,7 @@ def test_the_paired_runs_differ_in_their_arithmetic_or_device_alone():
     assert not any("precision" in run for run in records.runs(float32))  # from before there was a choice
 
 
+@pytest.mark.in_full
 def test_a_training_beside_another_is_measured_while_both_train():
     """Two short ones, in processes of their own: each says how long its epoch would take."""
     found = beside.measure("S7/block3", {}, follows=True, trainings=2, busy=1, seconds=0.3)

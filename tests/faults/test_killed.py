@@ -118,12 +118,11 @@ def test_a_killed_study_of_real_seeds_goes_on_and_loses_none(tmp_path, full):
         assert faulty.strays(root) == [], moment
 
 
+@pytest.mark.in_full
 def test_killed_notebook_generation_is_done_again(tmp_path, undisturbed, full):
     expected, _ = undisturbed
-    seconds = 0.0
-    if full:
-        seconds = timed(faulty.notebooks, faulty.a_lesson_for_a_notebook(tmp_path / "whole").parent.parent)
-    kinds = {"after": ((0, 0.9 * seconds), 25), "in write": ([1], 5)} if full else {"in write": ([1], 1)}
+    seconds = timed(faulty.notebooks, faulty.a_lesson_for_a_notebook(tmp_path / "whole").parent.parent)
+    kinds = {"after": ((0, 0.9 * seconds), 25), "in write": ([1], 5)}
     for number, moment in enumerate(moments(full, kinds)):
         path = faulty.a_lesson_for_a_notebook(tmp_path / str(number))
         kill(faulty.notebooks, [path.parent.parent], moment)

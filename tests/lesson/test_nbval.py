@@ -375,8 +375,12 @@ def named(course):
     return run_nbval(course, *full, "sessions/S1/my_try.ipynb", "sessions/S1/mode.ipynb"), bool(full)
 
 
-def test_a_students_own_notebook_is_left_out_unless_it_is_named(quick, named):
+def test_a_students_own_notebook_is_left_out(quick):
     assert "my_try" not in quick
+
+
+@pytest.mark.in_full
+def test_a_students_own_notebook_is_run_where_it_is_named(named):
     assert named[0]["my_try"] == [False]
 
 
@@ -384,8 +388,12 @@ def test_dead_kernel_fails_its_notebook_and_ends(quick):
     assert quick["dying"] == [False, False]
 
 
-def test_kernels_run_quick_unless_asked_for_full_runs(quick, named):
+def test_kernels_run_quick(quick):
     assert quick["mode"] == [True, False]
+
+
+@pytest.mark.in_full
+def test_kernels_run_in_full_where_that_is_asked_for(named):
     outcomes, full = named
     if not full:
         pytest.skip("a full run needs MNIST")

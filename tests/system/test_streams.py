@@ -64,10 +64,10 @@ def test_a_run_needs_no_streams(tmp_path, redirection):
 
 
 def test_a_run_whose_reader_goes_keeps_its_checkpoint(tmp_path):
-    result = shell(f"{LESSON} --epochs 9 --out '{tmp_path}' | grep -m 1 'epoch  *2/'; exit ${{PIPESTATUS[0]}}")
+    result = shell(f"{LESSON} --epochs 5 --out '{tmp_path}' | grep -m 1 'epoch  *2/'; exit ${{PIPESTATUS[0]}}")
     assert (result.returncode, result.stderr) == (141, "")
     assert not (tmp_path / "record.json").exists()
-    again = shell(f"{LESSON} --epochs 9 --out '{tmp_path}' --resume")
+    again = shell(f"{LESSON} --epochs 5 --out '{tmp_path}' --resume")
     assert again.returncode == 0, again.stderr
 
 

@@ -230,6 +230,7 @@ def test_all_end_with_one_sentence_and_go_on_to_the_same_bits(tmp_path, two, num
 
 
 @posix
+@in_full
 def test_another_number_of_processes_goes_on_with_a_run(tmp_path, two):
     shutil.copy(two[0] / "checkpoint.pt", tmp_path)
     run = faulty.Run(faulty.lesson, f"--out={tmp_path}", "--limit=96", "--epochs=4", "--resume")
