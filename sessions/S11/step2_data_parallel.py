@@ -303,8 +303,10 @@ for processes, steps in measured["together"].items():
         print(f"{line}{1e3 * measured['side by side, no messages'][processes][images]:>12.1f} ms")
 
 # %% [markdown]
-# The model is a little too hopeful: two cores share the way to the memory, and the slower process sets the pace. Three
-# processes on two cores have to take turns, so a third one gains next to nothing. Give each process a core of its own.
+# For two processes the model is a little too hopeful. The last column says why: there the same processes compute side by
+# side and send nothing, as fast as predicted or faster. So what is missing is in the exchange. Each process waits for the
+# slower one, and sending has a price of its own besides the message. Three processes on two cores have to take turns, and
+# each message waits for a turn too. So a third one gains nothing. Give each process a core of its own.
 #
 # ## Is it worth it here?
 
@@ -328,11 +330,10 @@ for kind, rows in ways.items():
         print(f"{kind:<22}{name:<26}{1e3 * seconds:>6.1f} ms a step of 64 images {gain:>5.1f} times")
 
 # %% [markdown]
-# With PyTorch's layers two processes gain. But two *threads* of one process gain more, for they need no all-reduce. (More
-# than twice as fast is more than two cores should give. The ways were measured one after the other, and the machine was
-# not equally fast all the time: the cell below measured the first step again, in half of the time.) With the course's
-# own loops the computing is so short that two processes gain next to nothing. So on one machine make one process fast
-# first. Take more of them when there are more machines.
+# With PyTorch's layers two processes gain, about as much as two *threads* of one process. With the course's own loops the
+# computing is so short that two processes gain next to nothing, and the threads are ahead: they need no all-reduce. Those
+# loops gain most of all, by one thread already. So on one machine make one process fast first. Take more of them when
+# there are more machines. (A machine is not equally fast all the time. So each number is the median of five rounds.)
 #
 # ### Try it on your own machine
 #
@@ -341,8 +342,9 @@ for kind, rows in ways.items():
 #
 # <details><summary>Answer</summary>
 #
-# Less than 2. On the recorded page they gained nothing, although two cores were free: there the step by one thread took
-# half of the time that the record has. A virtual machine shares its processor with strangers. So run the cell again.
+# Less than 2. On the recorded page they gained less than in the table, though nothing else was running: there the step by
+# one thread took three quarters of the time. A virtual machine shares its processor with strangers. So run the cell
+# again.
 #
 # </details>
 
@@ -439,7 +441,7 @@ for text, value, met in (
 #   share. Five seeds did not show that it costs anything.
 # - **A small network has a small all-reduce, and a short step.** Its latency is what counts. With few images for each process, the
 #   price of a step is.
-# - **One process was not used up.** Threads and better loops gain more than a second process. First make one fast.
+# - **One process was not used up.** Better loops gain more than a second process. First make one fast.
 # - **A model of four numbers goes far.** It predicts what it has not seen, as long as its assumptions hold: a core for each process.
 # - **What is not measured here:** two real machines with a network between them. Its latency and bandwidth can be put into the
 #   model.
