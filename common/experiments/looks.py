@@ -1,9 +1,10 @@
 """One look beside nine, with a teacher and without: `python -m common.experiments.looks` trains what is missing.
 
-S8 step 7's small network is trained by its recipe with each seed, once with the teacher and once without; its large one
-without, and step 8's of 3,716 parameters with it, for their records have the other half. Nine looks belong to the test
-alone, so each trained network is tested by one look and by nine. Each finished run is written to
-`sessions/S8/looks.json` at once: counts of right test images after the last epoch. Nothing is chosen by them.
+S8 step 7's small network is trained by its recipe with each seed, once with the teacher and once without. Its large
+network is trained without a teacher, and step 8's of 3,716 parameters with one: how these do the other way, their own
+records say. Nine looks belong to the test alone, so each trained network is tested by one look and by nine. Each
+finished run is written to `sessions/S8/looks.json` at once: counts of right test images after the last epoch. Nothing
+is chosen by them.
 """
 
 import argparse

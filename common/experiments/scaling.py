@@ -1,8 +1,8 @@
 """How long a step of one network takes on several processes, and a model of that: compute, latency, bytes.
 
-`python -m common.experiments.scaling --record` measures, in about five minutes. Each process has one thread. They share
-the gradients as `torchrun` has them share a lesson's: by `common.training.distributed`. A machine may be faster in one
-minute than in the next, so everything is measured in several rounds, and the median over the rounds counts.
+`python -m common.experiments.scaling --record` measures, in six to eight minutes. Each process has one thread. They
+share the gradients as `torchrun` has them share a lesson's: by `common.training.distributed`. A machine may be faster
+in one minute than in the next, so everything is measured in several rounds, and the median over the rounds counts.
 """
 
 import argparse
@@ -28,7 +28,7 @@ BATCHES = (8, 16, 32, 64, 128, 256)  # images in a step of one process
 SIZES = (4, 4_096, 31_616, 2**18, 2**20, 2**22, 2**24)  # bytes of an all-reduce; the third are block 3's gradients
 PROCESSES = (2, 3)
 TOGETHER = (64, 256)  # images in a step of all processes
-ROUNDS = 5
+ROUNDS = 5  # of what is recorded
 KINDS = ("steps", "our loops")  # by PyTorch's layers, by the course's own loops
 APART = "apart"  # by PyTorch's layers, side by side with the other processes, but without a message
 
@@ -77,10 +77,10 @@ def _line(x: list[float], y: list[float]) -> tuple[float, float]:
     return float(intercept), float(slope)
 
 
-def measure(step: str = STEP, repeats: int = 40, rounds: int = ROUNDS) -> dict:
+def measure(step: str = STEP, repeats: int = 40, rounds: int = 1) -> dict:
     """Seconds of a step on one process and on several, and of the all-reduce: the median over the rounds.
 
-    It starts the processes itself. Raises UserError where they do not get to the end.
+    It starts the processes itself; a round takes more than a minute. Raises UserError where they do not get to the end.
     """
     found = [_measure_once(step, repeats) for _ in range(rounds)]
     return {**_median_of(found), "rounds": rounds}

@@ -304,9 +304,9 @@ for processes, steps in measured["together"].items():
 
 # %% [markdown]
 # For two processes the model is a little too hopeful. The last column says why: there the same processes compute side by
-# side and send nothing, as fast as predicted or faster. So what is missing is in the exchange. Each process waits for the
-# slower one, and sending has a price of its own besides the message. Three processes on two cores have to take turns, and
-# each message waits for a turn too. So a third one gains nothing. Give each process a core of its own.
+# side and send nothing, as fast as predicted or faster. So what the model misses is in the exchange. (We did not take
+# it apart. Each process waits for the slower one, and sending may have a price of its own besides the message.) Three
+# processes on two cores have to take turns, and here a third one gains nothing. Give each process a core of its own.
 #
 # ## Is it worth it here?
 

@@ -29,7 +29,7 @@
 # |---|---|---|
 # | each accuracy with nine looks | has the one with one look beside it | nine looks cost nine times the work |
 # | images mended and images broken | both counted, over all test images | two accuracies show only their difference |
-# | each interval | says whose luck it leaves out | all students have one teacher |
+# | each interval | says whose luck it leaves out | the students of a record have one teacher |
 
 # %%
 TRAIN = "recorded"  # the small experiment trains in any case; "quick" makes them tiny

@@ -49,7 +49,7 @@ def test_only_missing_seeds_are_trained(record, monkeypatch):
     assert asked == [(how, seed) for how in ways for seed in (1, 2) if (how, seed) != ("with a teacher", 1)]
 
 
-def test_each_way_trains_its_own_network_with_its_teacher_or_without(record, tmp_path, monkeypatch):
+def test_each_way_trains_its_own_network_with_its_teacher_or_without(record, monkeypatch):
     asked = []
 
     def trained(run, threads, heard):
