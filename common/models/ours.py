@@ -203,7 +203,7 @@ class S8Under20kNoDropout(S8Under20k):
     dropout = 0.0
 
 
-class S9TimeToAccuracy(nn.Module):
+class S9TimeToAccuracyOneView(nn.Module):
     """7,600 parameters. The first convolution already halves the image, so that few multiply-adds are on large maps."""
 
     def __init__(self):
@@ -227,6 +227,13 @@ class S9TimeToAccuracy(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.layers(images)
+
+
+class S9TimeToAccuracy(S9TimeToAccuracyOneView):
+    """The same 7,600 parameters; a test averages several views of each image (`models/test_time_augmentation.py`)."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images) if self.training else predict_with_tta(super().forward, images)
 
 
 class S8Frontier(nn.Module):

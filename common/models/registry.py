@@ -26,6 +26,7 @@ NETWORKS = {
     "S8/under_8k_dense": ours.S8Under8kDense,
     "S8/teacher": ours.S8Teacher,
     "S9/time_to_accuracy": ours.S9TimeToAccuracy,
+    "S9/time_to_accuracy_one_view": ours.S9TimeToAccuracyOneView,
     "S8/step8_frontier": ours.S8Frontier,
     "S8/frontier_2784": ours.S8Frontier2784,
     "S8/frontier_1782": ours.S8Frontier1782,

@@ -1,15 +1,27 @@
 """How the weights move: the optimizer, its learning rate over a run, and a moving average of the weights."""
 
+import inspect
 import math
 
 import torch
 from torch import nn
+from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from common.recipe import Recipe
 
 
-def make_optimizer(model: nn.Module, recipe: Recipe, fused: bool = False) -> torch.optim.SGD:
+class SGD(torch.optim.SGD):
+    """PyTorch's SGD, whose methods do not first import PyTorch's compiler, as the original's do: 1 s of every run."""
+
+    add_param_group = inspect.unwrap(Optimizer.add_param_group)
+    zero_grad = inspect.unwrap(Optimizer.zero_grad)
+    state_dict = inspect.unwrap(Optimizer.state_dict)
+    load_state_dict = inspect.unwrap(Optimizer.load_state_dict)
+    step = torch.no_grad()(inspect.unwrap(torch.optim.SGD.step))
+
+
+def make_optimizer(model: nn.Module, recipe: Recipe, fused: bool = False) -> SGD:
     """SGD by the recipe. Weight decay pulls on kernels and dense weights alone.
 
     A bias, or BatchNorm's scale and shift, is a single number per channel: pulling it towards 0 does not make the
@@ -18,12 +30,12 @@ def make_optimizer(model: nn.Module, recipe: Recipe, fused: bool = False) -> tor
     """
     settings = {"lr": recipe.lr, "momentum": recipe.momentum, "nesterov": recipe.nesterov, "fused": fused or None}
     if not recipe.weight_decay:
-        return torch.optim.SGD(model.parameters(), **settings)
+        return SGD(model.parameters(), **settings)
     weights, others = [], []
     for parameter in model.parameters():
         (weights if parameter.ndim > 1 else others).append(parameter)
     groups = [{"params": weights, "weight_decay": recipe.weight_decay}, {"params": others}]
-    return torch.optim.SGD(groups, **settings)
+    return SGD(groups, **settings)
 
 
 def one_cycle(done: float, rise: float) -> float:

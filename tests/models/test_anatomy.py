@@ -123,7 +123,7 @@ def test_an_unknown_layer_is_refused_not_skipped():
         anatomy.layer_rows(nn.Sequential(nn.Upsample(scale_factor=2)))
 
 
-SEVERAL_VIEWS = {"S8/under_20k", "S8/under_20k_no_dropout", "S8/step7_two_budgets"}
+SEVERAL_VIEWS = {"S8/under_20k", "S8/under_20k_no_dropout", "S8/step7_two_budgets", "S9/time_to_accuracy"}
 
 
 @pytest.mark.parametrize("step", models.NETWORKS)

@@ -58,6 +58,7 @@ SHAPES = {
         (16, 12, 12), (16, 12, 12), (16, 6, 6), (16, 6, 6), (16, 4, 4), (16, 1, 1), (10, 1, 1),
     ],
 }  # fmt: skip
+SHAPES["S9/time_to_accuracy_one_view"] = SHAPES["S9/time_to_accuracy"]
 SHAPES["S8/under_20k_one_view"] = SHAPES["S8/under_20k"]
 SHAPES["S8/under_20k_no_dropout"] = SHAPES["S8/under_20k"]
 SHAPES["S8/under_8k_dense"] = SHAPES["S7/block3"]
@@ -128,6 +129,7 @@ PARAMETERS = {
     "S10/step2_other_writers": 7_928,
     "S10/teacher": 72_656,
     "S9/time_to_accuracy": 7_600,
+    "S9/time_to_accuracy_one_view": 7_600,
     "S8/step8_frontier": 4_500,
     "S8/frontier_2784": 2_784,
     "S8/frontier_1782": 1_782,

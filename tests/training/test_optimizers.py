@@ -1,6 +1,8 @@
 """How the weights move: each number worked out by hand, or held against PyTorch's own."""
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -34,6 +36,34 @@ def test_nesterov_looks_ahead():
         optimizer.step()
     # v = 1, then 1.9; each step is lr (g + 0.9 v): 0.1 (1.9 + 2.71)
     assert weight.item() == pytest.approx(-0.461, abs=1e-6)
+
+
+def test_the_optimizer_is_pytorchs_to_the_bit_and_does_without_its_compiler():
+    script = """
+import sys
+import torch
+from common.training import optimizers
+
+def trained(kind, **settings):
+    torch.manual_seed(1)
+    layer = torch.nn.Linear(5, 3)
+    groups = [{"params": [layer.weight], "weight_decay": 0.1}, {"params": [layer.bias]}]
+    optimizer = kind(groups, lr=0.1, momentum=0.9, nesterov=True, **settings)
+    for step in range(5):
+        optimizer.zero_grad()
+        layer(torch.randn(4, 5)).square().sum().backward()
+        optimizer.step()
+        if step == 2:
+            optimizer.load_state_dict(optimizer.state_dict())
+    assert not layer.weight.grad_fn and layer.weight.grad is not None
+    return layer.weight.detach()
+
+ours = trained(optimizers.SGD), trained(optimizers.SGD, fused=True)
+assert "torch._dynamo" not in sys.modules
+assert torch.equal(ours[0], trained(torch.optim.SGD))
+assert torch.equal(ours[1], trained(torch.optim.SGD, fused=True))
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def rates(one: Recipe, steps_per_epoch: int) -> list[float]:
