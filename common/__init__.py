@@ -13,3 +13,8 @@ rooms stand in the order of their imports: none imports one that comes after it.
 - `lesson`: figures, exercises, the notebooks and their scripts. Whoever writes a lesson.
 - `experiments`: studies over seeds, benchmarks, the race to 99.40 %. Whoever measures again.
 """
+
+import atexit
+import gc
+
+atexit.register(gc.freeze)  # or Python, as it ends, would search all of PyTorch's objects for garbage: a quarter second
