@@ -83,6 +83,15 @@ def test_the_weights_left_behind_score_what_was_reported(tmp_path, monkeypatch):
     assert time_to_accuracy.by_one_look(asked, 1) == {"one_look_correct": loops.evaluate(one_look, batches).correct}
 
 
+def test_a_validated_run_is_tested_on_images_that_it_has_not_seen_and_that_are_no_test_images(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(loops, "train_epoch", lambda model, batches, *_: seen.append(batches.total))
+    found = time_to_accuracy.ours(options(tmp_path, bar=99.00, validate=True))
+    digits = data.load("builtin", validate=True)
+    assert (seen, found["total"]) == ([len(digits.train_labels)], len(digits.test_labels))
+    assert found["total"] != len(data.load("builtin").test_labels)
+
+
 def test_the_phases_add_up_to_the_whole(tmp_path):
     asked = ("--only=ours", "--seed=3", "--bar=99.0", "--data=builtin", f"--out={tmp_path}")
     run = time_to_accuracy.timed(*asked)

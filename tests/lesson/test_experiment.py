@@ -63,6 +63,19 @@ def test_a_script_that_trains_in_full_shortens_it_and_says_so(options, capsys):
     assert "Trained on 200 images" in capsys.readouterr().out
 
 
+def test_no_image_is_both_trained_on_and_measured(options, monkeypatch):
+    module, digits, given = sys.modules["common.lesson.experiment"], data.load("builtin", limit=240), []
+    loader = module.InMemoryLoader
+    monkeypatch.setattr(
+        module, "InMemoryLoader", lambda images, *more, **named: given.append(images) or loader(images, *more, **named)
+    )
+    everything, held_out = len(digits.train_labels), 60
+    experiment(RECIPE, options, digits, CPU, "lr=0.1", images=everything, held_out=held_out, epochs=1, seeds=(1, 2))
+    first = [(images.data_ptr() - digits.train_images.data_ptr()) // 28**2 for images in given]
+    rows = [range(start, start + len(images)) for start, images in zip(first, given, strict=True)]
+    assert rows == [range(everything - held_out, everything)] + 4 * [range(everything - held_out)]
+
+
 def test_it_leaves_the_random_numbers_as_they_were(options):
     torch.manual_seed(5)
     before = torch.random.get_rng_state()

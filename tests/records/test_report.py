@@ -7,7 +7,7 @@ from made_up import record, run
 
 from common import records
 from common.recipe import Target
-from common.records import report, store
+from common.records import comparison, report, store
 
 
 def test_one_seed_has_no_spread_to_report(tmp_path, monkeypatch):
@@ -27,6 +27,8 @@ def test_a_bar_is_met_or_missed_without_rounding(monkeypatch):
     monkeypatch.setattr(store, "load_if_any", lambda _: record(*runs))
     said = report.bars("S7/block3", {"seeds": 2, "mean": 99.58, "minimum": 99.57, "last three": 99.45}).splitlines()
     assert [line.split("  ")[-1] for line in said] == ["met", "missed by 0.005", "met", "missed by 0.01"]
+    monkeypatch.setattr(comparison, "summary", lambda _: {"mean": 99.5795})
+    assert report.bars("S7/block3", {"mean": 99.58}).endswith("99.58 %  missed by 0.0005")
     monkeypatch.setattr(store, "load_if_any", lambda _: record())
     assert report.bars("S7/block3", {"mean": 1.0}).endswith(report.NOTHING_YET)
 
