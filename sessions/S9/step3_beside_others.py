@@ -188,8 +188,8 @@ print(f"{'measured':<11}{'peak memory after each of four epochs':<38}  {parts.to
 plots.show(plots.growth(growth), options.out, "growth")
 
 # %% [markdown]
-# And what all of it comes to: every lesson trained in full, without S9, which trains nothing (`course.py bench
-# --course`).
+# And what all of it comes to: every lesson trained in full (`course.py bench --course`). S9 is left out, which trains
+# nothing, and so are networks that no page trains by itself, such as S8's large one.
 
 # %%
 print(course_time.table(bench.load(course_time.RECORDED)))
