@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -73,3 +75,8 @@ def test_no_modules_import_each_other_in_a_circle():
 def test_every_module_says_in_its_first_line_what_it_is(path):
     documentation = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
     assert documentation and len(documentation.splitlines()[0]) > 30
+
+
+def test_a_process_ends_without_a_last_search_for_garbage():
+    script = "import atexit, gc; atexit.register(lambda: print(gc.get_freeze_count() > 0)); import common"
+    assert subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True).stdout == "True\n"

@@ -65,7 +65,6 @@ def networks() -> None:
     sets = load_sets()
     for path in sorted(ROOT.glob("sessions/S*/weights/*.safetensors")):
         name = f"{path.parts[-3]}/{path.stem}"
-        name = "S9/time_to_accuracy" if path.stem == "time_to_accuracy" else name
         if name not in models.NETWORKS:
             continue
         files = sorted((ROOT / "runs/study" / OWN).glob("seed-*/weights.safetensors")) if name == OWN else [path]

@@ -181,7 +181,7 @@ for name in ("batch last", "bfloat16", "float32 on a GPU"):
 # - The clock starts with the process and stops when it has ended. Imports, reading the digits, the one test and writing
 #   the weights are inside. Nothing that an earlier run learned or compiled is used.
 # - What counts is the last epoch, as a mean over seeds 1 to 10. No seed is left out. The test takes nine looks at each
-#   image ([S8 step 5](../S8/step5_teacher_and_looks.ipynb)), and their time counts.
+#   image ([S8 step 5](../S8/step5_teacher_and_looks.ipynb)), and their time counts. Earlier races looked once.
 # - On the same machine, in the same call, block 3's recipe runs with the source's loop, until an epoch touches the bar
 #   or its 14 epochs are over.
 #
@@ -253,8 +253,8 @@ fixed_and_each = exercises.check(fixed_and_each, (100, 6.0, 200, 8.0), (32, 5.0,
 # <details><summary>Answer</summary>
 #
 # No. The images are twice as many, the fixed price is paid once in both. So an epoch with batches of 256 is shorter.
-# But it has half as many steps to learn in. The race to 99.40 % takes batches of 256, with a
-# higher rate. The one to 99.00 %, which has a single epoch, takes 96.
+# But it has half as many steps to learn in. The race to 99.40 % takes batches of 256, with a higher rate. The one to
+# 99.00 %, which has a single epoch, takes 96.
 #
 # </details>
 
